@@ -1,0 +1,3 @@
+from dropasr.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,210 @@
+"""The verbs of `python -m dropasr VERB [options]`: parse, check, call.
+
+Nothing heavy is imported before a verb needs it, so that a stage that is already done answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dropasr import log, options
+from dropasr.errors import DropasrError, UsageError
+from dropasr.stages import BY_VERB, STAGES, list_text
+
+if TYPE_CHECKING:
+    from dropasr.config import Config
+    from dropasr.options import Invocation
+    from dropasr.paths import Paths
+
+PATH_KEYS = ("corpus.corpus_dir", "lang.lexicon", "lang.arpa", "lang.text")
+"""Configuration values that are paths: relative to the caller's folder in `--set`, to the repository in a YAML."""
+logger = log.get_logger(__name__)
+
+
+def load(invocation: Invocation) -> tuple[Config, Paths]:
+    """The configuration and the folders of a command line; raises ConfigError."""
+    from dropasr.config import REPOSITORY, load_config
+    from dropasr.paths import Paths
+
+    settings = []
+    for setting in invocation.settings:
+        key, _, value = setting.partition("=")
+        is_path = key in PATH_KEYS and value and value not in ("null", "~") and not value.startswith("{")
+        settings.append(f"{key}={invocation.base / value}" if is_path else setting)
+    corpus_dir = str(invocation.corpus_dir) if invocation.corpus_dir else None
+    config = load_config(invocation.conf, invocation.model, invocation.method, corpus_dir, settings)
+    for path_key in PATH_KEYS:
+        section, _, key = path_key.partition(".")
+        value = getattr(getattr(config, section), key)
+        if isinstance(value, str):
+            changed = getattr(config, section).model_copy(update={key: str(REPOSITORY / value)})
+            config = config.model_copy(update={section: changed})
+    return config, Paths(invocation.data_dir, invocation.exp_dir, str(config.model["name"]), invocation.seed)
+
+
+def check_components(config: Config) -> None:
+    """Type the options of the model and of every method; raises ConfigError. Imports torch."""
+    from dropasr.methods import method_options
+    from dropasr.models import model_options
+
+    model_options(config.model)
+    for label, values in config.methods.items():
+        method_options(label, values)
+
+
+def _stage(verb: str, invocation: Invocation) -> None:
+    from dropasr.stamps import Stamps
+
+    stage = BY_VERB[verb]
+    config, paths = load(invocation)
+    stamps = Stamps(config, paths)
+    reason = stamps.reason_to_run(stage)
+    if reason is None:
+        print(f"stage {stage.number} {verb}: already done for this configuration")
+        return
+    log_file = paths.logs / f"{stage.number}-{verb}.log"
+    log.setup(log_file)
+    logger.info("stage %d %s: %s (%s)", stage.number, verb, stage.purpose, reason)
+    started = time.monotonic()
+    try:
+        stamps.run(stage, invocation.nj)
+    except BaseException:
+        with open(log_file, "a", encoding="utf-8") as file:
+            file.write(traceback.format_exc())
+        raise
+    logger.info("stage %d %s: done in %.1f s", stage.number, verb, time.monotonic() - started)
+
+
+def _plan(invocation: Invocation) -> None:
+    """Check the whole configuration and say which stages have to run."""
+    from dropasr.stamps import Stamps
+
+    config, paths = load(invocation)
+    check_components(config)
+    stamps = Stamps(config, paths)
+    print(f"{config.corpus.name}: data in {_short(paths.data_dir)}, experiment in {_short(paths.run)}")
+    for stage in STAGES:
+        if invocation.stage <= stage.number <= invocation.stop_stage:
+            reason = stamps.reason_to_run(stage)
+            print(f"  {stage.number} {stage.verb:<9} {'done' if reason is None else 'to do: ' + reason}")
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(options.REPOSITORY))
+    except ValueError:
+        return str(path)
+
+
+def _list(invocation: Invocation) -> None:
+    print(list_text())
+
+
+def _stack(invocation: Invocation) -> None:
+    """One line for local/env.sh: which stack, which search backend. Fails where the stack cannot be imported."""
+    import platform
+
+    import lhotse
+    import torch
+    import torchaudio
+
+    try:
+        import k2
+
+        search = f"k2 {k2.__dev_version__ if hasattr(k2, '__dev_version__') else ''}".strip()
+    except ImportError:
+        import kaldi_decoder  # noqa: F401
+
+        search = "kaldi-decoder"
+    name = "k2 stack" if sys.version_info[:2] == (3, 10) else "torch 2 stack"
+    if name == "k2 stack" and not search.startswith("k2"):
+        raise UsageError("k2 cannot be imported, though this is the k2 stack. Remove the environment's folder and run again.")
+    packages = f"torch {torch.__version__}, torchaudio {torchaudio.__version__}, lhotse {lhotse.__version__}"
+    print(f"{name} (Python {platform.python_version()}, {packages}), search: {search}")
+
+
+def _table(invocation: Invocation) -> None:
+    from dropasr.report.recipe import table
+
+    table(_recipe(invocation))
+
+
+def _collect(invocation: Invocation) -> None:
+    from dropasr.report.recipe import collect
+
+    config, paths = load(invocation)
+    collect(config, paths, _recipe(invocation))
+
+
+def _recipe(invocation: Invocation) -> Path:
+    if not invocation.arguments:
+        raise UsageError("the folder of the recipe is missing: expected python -m dropasr table RECIPE_DIR, such as recipes/fsdd.")
+    return (invocation.base / invocation.arguments[0]).resolve()
+
+
+VERBS: dict[str, tuple[Callable[[Invocation], None], int, str]] = {
+    "plan": (_plan, 0, "check the configuration, say which stages are to do"),
+    "list": (_list, 0, "show the stages with what each reads and writes"),
+    "stack": (_stack, 0, "say which versions and which search backend are installed"),
+    "collect": (_collect, 1, "RECIPE_DIR: add this experiment's rows to a recipe"),
+    "table": (_table, 1, "RECIPE_DIR: make a recipe's tables from its rows"),
+}
+"""Verbs besides the nine stages: function, number of arguments, help. A later verb is one entry here."""
+
+
+def help_text() -> str:
+    """The answer to `python -m dropasr --help`."""
+    lines = ["usage: python -m dropasr VERB [options]", "", "verbs:"]
+    lines += [f"  {stage.verb:<10} stage {stage.number}: {stage.purpose}" for stage in STAGES]
+    lines += [f"  {verb:<10} {text}" for verb, (_, _, text) in VERBS.items()]
+    return "\n".join([*lines, "", options.help_text()])
+
+
+def _run(argv: list[str]) -> None:
+    known = [*BY_VERB, *VERBS]
+    if argv[:1] in ([], ["--help"], ["-h"]):
+        print(help_text())
+        return
+    verb = argv[0]
+    if verb not in known:
+        raise UsageError(f"unknown verb '{verb}': did you mean '{options.nearest(verb, known)}'? See python -m dropasr --help.")
+    most = VERBS[verb][1] if verb in VERBS else 0
+    where = f"'{verb}' takes {'one argument' if most else 'no arguments'} besides options"
+    invocation = options.parse(argv[1:], max_arguments=most, where=where)
+    if invocation.wants_help or invocation.wants_list:
+        print(help_text() if invocation.wants_help else list_text())
+    elif verb in BY_VERB:
+        _stage(verb, invocation)
+    else:
+        VERBS[verb][0](invocation)
+
+
+def _disk_full(error: BaseException) -> bool:
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return (isinstance(error, OSError) and error.errno in full) or "No space left on device" in str(error)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0, 1 for a failure, 2 for a wrong command line or configuration, 130 when interrupted."""
+    try:
+        _run(sys.argv[1:] if argv is None else argv)
+    except DropasrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _disk_full(error):
+            traceback.print_exc()
+            return 1
+        where = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        print(f"error: the disk is full{where}. Make room and give the same command again; finished stages are kept.", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,64 @@
+"""The proof that a compaction changed nothing: the masked net and the compacted net give the same logits on real frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dropasr.compaction.surgery import fold_scales, remove_units
+from dropasr.errors import CompactionError
+from dropasr.models.base import AcousticModel
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Largest difference between the logits of the masked and the compacted net, and the largest logit."""
+
+    max_difference: float
+    largest_logit: float
+    units_before: list[int]
+    units_after: list[int]
+
+
+def compact(
+    net: AcousticModel,
+    scales: list[torch.Tensor],
+    frames: torch.Tensor,
+    optimiser: torch.optim.Optimizer | None = None,
+    fold: bool = False,
+) -> Proof:
+    """Remove every unit whose scale is 0 from `net`, in place, and prove on spliced `frames` `(N, D)` that the logits stay.
+
+    `scales`: one tensor `(H,)` per group; the masked net multiplies its units by them. After the call the gates multiply by the
+    scales of the units that stayed, or, with `fold`, are open with the scales folded into the weights that read the units.
+    Raises CompactionError over 1e-4 of the largest logit (float32; 1e-10 in float64).
+    """
+    groups = net.unit_groups()
+    before = net.widths
+    training = net.training
+    net.eval()
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        for group, scale in zip(groups, scales):
+            group.gate.multiplier = scale
+        masked = net(frames)
+        if fold:
+            fold_scales(groups, scales)
+        keep = {group.name: torch.nonzero(scale > 0).flatten() for group, scale in zip(groups, scales)}
+        remove_units(net, keep, optimiser)
+        if fold:
+            for group in net.unit_groups():
+                group.gate.multiplier = None
+        compacted = net(frames)
+    net.train(training)
+    difference = float((masked - compacted).abs().max())
+    largest = float(masked.abs().max())
+    tolerance = TOLERANCE[masked.dtype]
+    if not difference <= tolerance * max(largest, 1e-30):
+        raise CompactionError(
+            f"the compacted net differs from the masked one by {difference:.3g} on {frames.shape[0]} frames; at most {tolerance:g} of the "
+            f"largest logit ({largest:.3g}) is allowed. The net was not saved; please report this with the configuration."
+        )
+    return Proof(difference, largest, before, net.widths)

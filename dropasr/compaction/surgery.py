@@ -1,0 +1,96 @@
+"""Removing units from a net exactly: the rows and columns go, the outputs stay.
+
+A model says where the units of a group lie (`unit_groups`); this module slices every such tensor, and the optimiser state beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+
+from dropasr.errors import CompactionError
+from dropasr.models.base import AcousticModel, Slice, UnitGroup
+
+
+def _replace(module: nn.Module, name: str, value: torch.Tensor, optimiser: torch.optim.Optimizer | None, change) -> None:
+    old = getattr(module, name)
+    if not isinstance(old, nn.Parameter):
+        setattr(module, name, value)
+        return
+    new = nn.Parameter(value, requires_grad=old.requires_grad)
+    setattr(module, name, new)
+    if optimiser is None:
+        return
+    for group in optimiser.param_groups:
+        group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
+    state = optimiser.state.pop(old, None)
+    if state is not None:
+        same = {key: change(item) if torch.is_tensor(item) and item.shape == old.shape else item for key, item in state.items()}
+        optimiser.state[new] = same
+
+
+def _indices(slice_: Slice, width: int, keep: torch.Tensor, size: int) -> torch.Tensor:
+    end = slice_.offset + width * slice_.blocks
+    within = torch.cat([slice_.offset + block * width + keep for block in range(slice_.blocks)])
+    return torch.cat([torch.arange(slice_.offset), within, torch.arange(end, size)])
+
+
+@torch.no_grad()
+def remove_units(
+    net: AcousticModel,
+    keep: dict[str, torch.Tensor],
+    optimiser: torch.optim.Optimizer | None = None,
+    groups: Sequence[UnitGroup] | None = None,
+) -> None:
+    """Remove all units but `keep` (group name → sorted unit indices `(kept,)`) from `net`, in place.
+
+    Every tensor of the group is sliced: rows, biases, normalisation parameters and statistics, columns of the layers that read the
+    units, and the optimiser's state of each. Raises CompactionError for an unknown group, an empty layer, or indices out of range.
+    """
+    groups = list(net.unit_groups() if groups is None else groups)
+    names = [group.name for group in groups]
+    unknown = sorted(set(keep) - set(names))
+    if unknown:
+        raise CompactionError(f"no group of units '{unknown[0]}' in this net; it has {', '.join(names)}.")
+    for group in groups:
+        if group.name not in keep:
+            continue
+        width, kept = group.gate.width, keep[group.name]
+        if kept.numel() == 0:
+            raise CompactionError(f"{group.name}: all {width} units would be removed; at least one must stay (raise min_units).")
+        if int(kept.min()) < 0 or int(kept.max()) >= width or bool((kept[1:] <= kept[:-1]).any()):
+            raise CompactionError(f"{group.name}: expected increasing unit indices below {width}, found {kept.tolist()[:10]}.")
+        for slice_ in group.slices:
+            tensor = getattr(slice_.module, slice_.name)
+            indices = _indices(slice_, width, kept, tensor.shape[slice_.dim])
+
+            def change(values: torch.Tensor, dim: int = slice_.dim, indices: torch.Tensor = indices) -> torch.Tensor:
+                return values.detach().index_select(dim, indices).contiguous()
+
+            _replace(slice_.module, slice_.name, change(tensor), optimiser, change)
+        group.gate.width = kept.numel()
+        if torch.is_tensor(group.gate.multiplier):
+            group.gate.multiplier = group.gate.multiplier[..., kept]
+    net.resized(keep)
+
+
+@torch.no_grad()
+def fold_scales(groups: Iterable[UnitGroup], scales: Sequence[torch.Tensor]) -> None:
+    """Multiply the weights that read each unit by the unit's scale `(H,)`, so that the gate can be opened: `W'[:, u] = pi_u W[:, u]`.
+
+    Source: Kubo et al. 2016; exact for the expectation-scaled net.
+    """
+    for group, scale in zip(groups, scales):
+        for slice_ in group.slices:
+            if not slice_.consumer:
+                continue
+            tensor = getattr(slice_.module, slice_.name)
+            ones = torch.ones(tensor.shape[slice_.dim], dtype=tensor.dtype)
+            for block in range(slice_.blocks):
+                start = slice_.offset + block * group.gate.width
+                ones[start : start + group.gate.width] = scale.to(tensor.dtype)
+            shape = [1] * tensor.dim()
+            shape[slice_.dim] = -1
+            tensor.mul_(ones.view(shape))

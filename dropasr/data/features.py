@@ -1,0 +1,207 @@
+"""Log-mel filterbanks: extraction through lhotse, mean and variance normalisation, and stage 2 that stores them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import multiprocessing
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse import CutSet, Fbank, FbankConfig
+from lhotse.audio import set_audio_duration_mismatch_tolerance
+
+from dropasr.config import Config, FeaturesConfig
+from dropasr.data.store import FrameStoreWriter
+from dropasr.errors import ConfigError, DataError, DropasrError, StageError
+from dropasr.log import get_logger, progress
+from dropasr.paths import Paths
+
+FRAME_LENGTH = 0.025  # seconds, as in Kaldi
+STD_FLOOR = 0.01  # in nats; keeps a filter that is constant (digital silence) at 0 instead of NaN or amplified rounding errors
+CHUNK_SECONDS = 60.0  # audio per task of a worker: small against a split, large against the cost of passing it on
+DURATION_TOLERANCE = 0.01  # seconds of audio that may be missing; lhotse would fill up to 0.5 s of a truncated file by reflection
+SPLITS = ("train", "dev", "test")
+
+logger = get_logger(__name__)
+
+
+def make_extractor(config: FeaturesConfig, sample_rate: int) -> Fbank:
+    """A deterministic (no dither) log-mel extractor for audio at `sample_rate` Hz, frames of 25 ms, edges reflected.
+
+    Raises ConfigError if the filters do not lie below half the sample rate, or a frame shift is shorter than a sample.
+    """
+    half = sample_rate / 2
+    high = config.high_freq if config.high_freq > 0 else half + config.high_freq
+    if not 0 <= config.low_freq < high <= half:
+        found = f"features.low_freq {config.low_freq:g} and features.high_freq {config.high_freq:g}"
+        raise ConfigError(f"{found} give filters from {config.low_freq:g} to {high:g} Hz; expected 0 ≤ low < high ≤ {half:g} Hz.")
+    if not 1 <= config.frame_shift * sample_rate <= FRAME_LENGTH * sample_rate:
+        raise ConfigError(f"features.frame_shift: expected seconds, at most the frame length {FRAME_LENGTH}, found {config.frame_shift:g}.")
+    return Fbank(
+        FbankConfig(
+            sampling_rate=sample_rate,
+            frame_length=FRAME_LENGTH,
+            frame_shift=config.frame_shift,
+            dither=0.0,
+            snip_edges=False,
+            low_freq=config.low_freq,
+            high_freq=config.high_freq,
+            num_filters=config.num_mel_bins,
+        )
+    )
+
+
+def log_mel(extractor: Fbank, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Log-mel energies, float32 `(T, F)`, of `samples`, float32 `(S,)` in [-1, 1]; T is S over the frame shift, rounded.
+
+    Raises DataError for a wrong sample rate or for audio shorter than one frame.
+    """
+    wanted = extractor.config.sampling_rate
+    if sample_rate != wanted:
+        raise DataError(f"expected audio at {wanted} Hz, found {sample_rate} Hz. Resample it, or set corpus.sample_rate.")
+    shortest = int(FRAME_LENGTH * sample_rate)
+    if samples.ndim != 1 or len(samples) < shortest:
+        raise DataError(
+            f"expected one channel of at least {shortest} samples (one frame), found shape {samples.shape}. Drop the utterance."
+        )
+    with torch.no_grad():
+        frames = extractor.extract(torch.from_numpy(np.ascontiguousarray(samples, np.float32)), sample_rate)
+    return frames.numpy()
+
+
+def statistics(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation, float32 `(F,)` each, over all frames of the arrays `(T, F)`; the deviation is at least STD_FLOOR."""
+    total = sum(len(array) for array in frames)
+    mean = sum(array.sum(axis=0, dtype=np.float64) for array in frames) / total
+    variance = sum(np.square(array - mean).sum(axis=0) for array in frames) / total
+    return mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32)
+
+
+def normalise(frames: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """`(frames - mean) / std`, float32 `(T, F)`, for a mean and standard deviation `(F,)`."""
+    return (frames - mean) / std
+
+
+@functools.lru_cache(maxsize=4)
+def _cached_extractor(config: FeaturesConfig, sample_rate: int) -> Fbank:
+    return make_extractor(config, sample_rate)
+
+
+def _source(cut: Any) -> str:
+    recording = getattr(cut, "recording", None)
+    return ", ".join(str(source.source) for source in recording.sources) if recording is not None else "no recording"
+
+
+def _extract_cut(cut: Any, config: FeaturesConfig, sample_rate: int) -> np.ndarray:
+    if len(cut.supervisions) != 1:
+        raise DataError(f"cut '{cut.id}': expected one supervision, found {len(cut.supervisions)}. Run stage 1 (data) again.")
+    try:
+        samples = cut.load_audio()
+    except Exception as error:  # lhotse and its audio backends raise many kinds; all mean that this audio cannot be read
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise DataError(
+            f"cut '{cut.id}', {_source(cut)}: expected {cut.duration:.3f} s of readable audio; the file is missing, damaged or truncated "
+            f"({reason}). Replace it, or drop the utterance."
+        ) from None
+    if samples.shape[0] != 1:
+        raise DataError(f"cut '{cut.id}': expected one channel, found {samples.shape[0]}. Select a channel in the prepare script.")
+    if not np.isfinite(samples).all():
+        raise DataError(f"cut '{cut.id}': its audio holds values that are not finite numbers. Replace the file, or drop the utterance.")
+    try:
+        return log_mel(_cached_extractor(config, sample_rate), samples[0], cut.sampling_rate)
+    except DataError as error:
+        raise DataError(f"cut '{cut.id}': {error}") from None
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the warning speaks of augmentation transforms, which are not used here
+        set_audio_duration_mismatch_tolerance(DURATION_TOLERANCE)
+
+
+def _extract_chunk(task: tuple[list[Any], FeaturesConfig, int]) -> list[np.ndarray]:
+    """The work of a process: log-mel energies of a few cuts."""
+    cuts, config, sample_rate = task
+    return [_extract_cut(cut, config, sample_rate) for cut in cuts]
+
+
+def _group(cut: Any, kind: str) -> tuple[str, str]:
+    """What a cut is normalised with: its speaker, or itself where the speaker is unknown or `kind` is `utterance`."""
+    speaker = cut.supervisions[0].speaker if cut.supervisions else None
+    return ("speaker", speaker) if kind == "speaker" and speaker else ("utterance", cut.id)
+
+
+def _chunks(cuts: Sequence[Any]) -> Iterator[list[Any]]:
+    chunk: list[Any] = []
+    seconds = 0.0
+    for cut in cuts:
+        chunk.append(cut)
+        seconds += cut.duration
+        if seconds >= CHUNK_SECONDS:
+            yield chunk
+            chunk, seconds = [], 0.0
+    if chunk:
+        yield chunk
+
+
+def _log_mels(cuts: Sequence[Any], config: FeaturesConfig, sample_rate: int, pool: Executor) -> Iterator[tuple[Any, np.ndarray]]:
+    tasks = ((chunk, config, sample_rate) for chunk in _chunks(cuts))
+    try:
+        results = pool.map(_extract_chunk, tasks)
+        yield from zip(cuts, itertools.chain.from_iterable(results), strict=True)
+    except BrokenProcessPool:
+        raise DropasrError("stage 2 (features): a worker process was killed, most likely for want of memory. Use a smaller --nj.") from None
+
+
+def _extract_split(split: str, config: Config, paths: Paths, pool: Executor) -> None:
+    manifest = paths.cuts(split)
+    if not manifest.exists():
+        raise StageError(f"{manifest}: the cuts of '{split}' are missing. Stage 1 (data) makes them.")
+    began = time.perf_counter()
+    kind, sample_rate = config.features.normalise, config.corpus.sample_rate
+    cuts = list(CutSet.from_file(manifest))
+    # Utterances of one group lie together, in the order in which the groups first appear: one group at a time is in memory.
+    order = {group: position for position, group in enumerate(dict.fromkeys(_group(cut, kind) for cut in cuts))}
+    cuts.sort(key=lambda cut: order[_group(cut, kind)])
+    log_mels = progress(_log_mels(cuts, config.features, sample_rate, pool), f"features {split}", total=len(cuts))
+    features = config.features
+    with FrameStoreWriter(
+        paths.features(split), features.num_mel_bins, features.dtype, sample_rate, features.frame_shift, features.normalise
+    ) as writer:
+        for _, members in itertools.groupby(log_mels, key=lambda item: _group(item[0], kind)):
+            group = list(members)
+            mean, std = statistics([frames for _, frames in group])
+            writer.start_group(mean, std)
+            for cut, frames in group:
+                supervision = cut.supervisions[0]
+                # As in Kaldi, an utterance whose speaker is unknown is its own speaker.
+                speaker = supervision.speaker or cut.id
+                writer.add(cut.id, speaker, (supervision.text or "").split(), cut.duration, normalise(frames, mean, std))
+    hours = sum(cut.duration for cut in cuts) / 3600
+    message = "%s: %d utterances, %.2f hours, %d normalisation groups (%s), %.1f s"
+    logger.info(message, split, len(cuts), hours, len(order), kind, time.perf_counter() - began)
+
+
+def extract(config: Config, paths: Paths, nj: int) -> None:
+    """Stage 2: normalised log-mel features of every split, with `nj` processes, into the frame stores `paths.features(split)`.
+
+    Reads `paths.cuts(split)`. Utterances of one speaker lie together in the store. Raises StageError if a manifest is missing,
+    DataError naming the cut whose audio cannot be used.
+    """
+    make_extractor(config.features, config.corpus.sample_rate)  # a wrong configuration is refused before any process starts
+    context = multiprocessing.get_context("fork")  # workers inherit the imported torch and lhotse, which take seconds to import
+    with ProcessPoolExecutor(max(1, nj), mp_context=context, initializer=_start_worker) as pool:
+        try:
+            for split in SPLITS:
+                _extract_split(split, config, paths, pool)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # an error is told at once, not after the rest of the split
+            raise

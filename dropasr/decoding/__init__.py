@@ -1,0 +1,1 @@
+"""The search: decoding with a graph of words, alignment with the graph of one transcript."""

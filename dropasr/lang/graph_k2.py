@@ -1,0 +1,100 @@
+"""The decoding graph with k2: H∘C∘det(L∘G), epsilon-free, because k2's dense intersection takes label 0 for a unit.
+
+During composition label 0 is epsilon and labels are units + 1; the finished graph has units as labels. Arcs that lost their
+epsilons may carry several words: an arc's output label is the number of a word sequence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dropasr.errors import DataError
+from dropasr.files import atomic_path
+from dropasr.lang.fst import Arcs
+from dropasr.lang.graph import Transducers
+
+FILE_NAME = "graph-k2.npz"
+
+
+@dataclass(frozen=True)
+class K2Graph:
+    """`arcs.olabel` is an index into `sequences`, tuples of word numbers; sequence 0 is empty."""
+
+    arcs: Arcs
+    sequences: list[tuple[int, ...]]
+
+    def save(self, path: Path) -> None:
+        """Write arrays only (no pickle)."""
+        lengths = [len(sequence) for sequence in self.sequences]
+        flat = [word for sequence in self.sequences for word in sequence]
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                src=self.arcs.src,
+                dst=self.arcs.dst,
+                ilabel=self.arcs.ilabel,
+                olabel=self.arcs.olabel,
+                score=self.arcs.score,
+                sequence_lengths=np.array(lengths, dtype=np.int32),
+                sequence_words=np.array(flat, dtype=np.int32),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> K2Graph:
+        """Read what `save` wrote. Raises DataError that names the file."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arcs = Arcs(*(file[name] for name in ("src", "dst", "ilabel", "olabel", "score")))
+                ends = np.cumsum(file["sequence_lengths"])[:-1]
+                sequences = [tuple(part.tolist()) for part in np.split(file["sequence_words"], ends)]
+        except FileNotFoundError:
+            raise DataError(f"{path}: the k2 decoding graph is missing. Run stage 3 (lang) where k2 is installed.") from None
+        except Exception as error:
+            raise DataError(f"{path}: expected the arrays of a k2 graph ({error}). Run stage 3 (lang) again.") from None
+        return cls(arcs, sequences)
+
+
+def _transducer(arcs: Arcs) -> Any:
+    import k2
+
+    fsa = arcs.to_k2()
+    fsa.aux_labels = fsa.olabel
+    del fsa.olabel
+    return k2.arc_sort(fsa)
+
+
+def _without_epsilons(fsa: Any) -> Any:
+    import k2
+
+    return k2.arc_sort(k2.connect(k2.remove_epsilon(k2.connect(fsa))))
+
+
+def _word_sequences(fsa: Any) -> list[tuple[int, ...]]:
+    """Words per arc, without epsilons and the -1 of final arcs."""
+    if hasattr(fsa.aux_labels, "tolist") and not hasattr(fsa.aux_labels, "values"):
+        rows = [[label] for label in fsa.aux_labels.tolist()]
+    else:
+        rows = fsa.aux_labels.tolist()
+    return [tuple(word for word in row if word > 0) for row in rows]
+
+
+def build_k2_graph(transducers: Transducers) -> K2Graph:
+    """Compose, determinise, remove epsilons, sort."""
+    import k2
+
+    grammar = k2.arc_sort(k2.Fsa.from_openfst(transducers.grammar, acceptor=False))
+    graph = k2.compose(_transducer(transducers.lexicon), grammar)
+    graph = k2.arc_sort(k2.connect(k2.determinize(_without_epsilons(graph))))
+    graph = _without_epsilons(k2.compose(_transducer(transducers.context), graph))
+    graph = _without_epsilons(k2.compose(_transducer(transducers.hmm), graph))
+    sequences = _word_sequences(graph)
+    numbers: dict[tuple[int, ...], int] = {(): 0}
+    olabel = np.array([numbers.setdefault(sequence, len(numbers)) for sequence in sequences], dtype=np.int32)
+    table = graph.arcs.values()[:, :3].numpy()
+    ilabel = np.where(table[:, 2] > 0, table[:, 2] - 1, table[:, 2]).astype(np.int32)
+    arcs = Arcs(table[:, 0].copy(), table[:, 1].copy(), ilabel, olabel, graph.scores.numpy().astype(np.float32))
+    return K2Graph(arcs, list(numbers))

@@ -1,0 +1,54 @@
+"""The decoding graph with kaldifst: H∘C∘det(L∘G). Input labels are units + 1, 0 is epsilon; epsilons may stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dropasr.errors import DataError
+from dropasr.files import atomic_path
+from dropasr.lang.graph import Transducers
+
+FILE_NAME = "graph-kaldi.fst"
+
+
+def build_kaldi_graph(transducers: Transducers) -> Any:
+    """Compose, determinise, sort by input label; a `kaldifst.StdVectorFst`."""
+    import kaldifst
+
+    lexicon, context, hmm = (arcs.to_kaldifst(shift=0) for arcs in (transducers.lexicon, transducers.context, transducers.hmm))
+    grammar = kaldifst.compile(transducers.grammar, acceptor=False)
+    kaldifst.arcsort(grammar, "ilabel")
+    for fst in (lexicon, context, hmm):
+        kaldifst.arcsort(fst, "olabel")
+    graph = kaldifst.StdVectorFst(kaldifst.compose(lexicon, grammar))
+    kaldifst.determinize_star(graph)
+    kaldifst.arcsort(graph, "ilabel")
+    for fst in (context, hmm):
+        graph = kaldifst.StdVectorFst(kaldifst.compose(fst, graph))
+        kaldifst.arcsort(graph, "ilabel")
+    return graph
+
+
+def graph_size(fst: Any) -> tuple[int, int]:
+    """States and arcs."""
+    states = fst.num_states
+    return states, sum(fst.num_arcs(state) for state in range(states))
+
+
+def save_graph(path: Path, fst: Any) -> None:
+    """Write OpenFst's binary form."""
+    with atomic_path(path) as temporary:
+        fst.write(str(temporary))
+
+
+def load_graph(path: Path) -> Any:
+    """Read what `save_graph` wrote. Raises DataError that names the file."""
+    import kaldifst
+
+    if not path.exists():
+        raise DataError(f"{path}: the Kaldi decoding graph is missing. Run stage 3 (lang).")
+    fst = kaldifst.StdVectorFst.read(str(path))
+    if fst is None or fst.num_states == 0:
+        raise DataError(f"{path}: expected an OpenFst graph with states, found none. Run stage 3 (lang) again.")
+    return fst

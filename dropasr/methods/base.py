@@ -1,0 +1,114 @@
+"""The interface between the training loop and a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Union
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from dropasr.compaction.proof import Proof
+from dropasr.config import Options
+from dropasr.models.base import AcousticModel
+
+
+class CommonOptions(Options):
+    """Keys that every method has."""
+
+    method: str
+    """File of dropasr/methods."""
+    teacher: Union[str, None] = None
+    """Row whose posteriors this net also learns from (a large row, such as `dense`)."""
+    teacher_weight: float = Field(default=0.7, ge=0, le=1)
+    """Share of the teacher's cross-entropy in the loss."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a method must know of the run: its length, its seed, and the multiply-adds per frame that it has to reach (None: keep the size)."""
+
+    epochs: int
+    steps_per_epoch: int
+    seed: int
+    target_macs: Union[float, None] = None
+
+    def with_steps(self, steps_per_epoch: int) -> Schedule:
+        """The same schedule with another number of steps per epoch."""
+        return replace(self, steps_per_epoch=steps_per_epoch)
+
+
+@dataclass
+class HeldOut:
+    """Frames for retention learning: `draw(generator, count)` returns spliced inputs `(count, D)` and labels `(count,)`."""
+
+    draw: Callable[[np.random.Generator, int], tuple[torch.Tensor, torch.Tensor]]
+    num_frames: int
+
+
+@dataclass
+class MethodReport:
+    """What a method has to tell about the last epoch."""
+
+    keep: Union[float, None] = None
+    retention: Union[list[dict[str, Any]], None] = None
+    estimators: dict[str, Any] = field(default_factory=dict)
+    proofs: list[Proof] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+
+
+class BaseMethod:
+    """Plain training: all gates open. Methods override what they change.
+
+    A method holds its own state in `tensors()` / `load_tensors()`; random numbers come from the generator that the loop hands over at
+    the start of each epoch, so that a resumed run draws the same ones.
+    """
+
+    makes_smaller = False
+
+    def __init__(self, options: CommonOptions, schedule: Schedule) -> None:
+        self.options = options
+        self.schedule = schedule
+        self.generator = np.random.Generator(np.random.SFC64(schedule.seed))
+        self.report = MethodReport()
+
+    def holds_out(self, epoch: int) -> bool:
+        """Whether this epoch must leave the held-out slice of train alone."""
+        return False
+
+    def begin_epoch(self, net: AcousticModel, epoch: int, generator: np.random.Generator) -> None:
+        """Called before each epoch (0-based)."""
+        self.generator = generator
+        self.report = MethodReport()
+
+    def training_mode(self, net: AcousticModel, epoch: int) -> None:
+        """Set the gates for training steps."""
+        open_gates(net)
+
+    def inference_mode(self, net: AcousticModel) -> None:
+        """Set the gates for evaluation."""
+        open_gates(net)
+
+    def after_step(
+        self, net: AcousticModel, epoch: int, step: int, optimiser: torch.optim.Optimizer, held_out: Union[HeldOut, None]
+    ) -> None:
+        """Called after each training step (0-based `step` within the epoch)."""
+
+    def finish(self, net: AcousticModel, frames: torch.Tensor) -> None:
+        """Called after the last epoch: leave a net whose gates can be opened for good. `frames`: real spliced frames for a proof."""
+        open_gates(net)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """State for the training checkpoint."""
+        return {}
+
+    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Restore what `tensors` returned."""
+
+
+def open_gates(net: AcousticModel) -> None:
+    """Let all units pass unchanged."""
+    for group in net.unit_groups():
+        group.gate.multiplier = None

@@ -1,0 +1,107 @@
+"""What training, surgery and decoding expect of an acoustic model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from dropasr.models.gates import Gate
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One place where the units of a group lie inside a tensor.
+
+    Dimension `dim` of `module.name` has, from `offset` on, `blocks` consecutive runs of one entry per unit (four for the gate rows
+    of an LSTM, one per spliced frame for input channels). `consumer` marks weights that read the units: a unit's scale folds in there.
+    """
+
+    module: nn.Module
+    name: str
+    dim: int
+    offset: int = 0
+    blocks: int = 1
+    consumer: bool = False
+
+
+@dataclass(frozen=True)
+class UnitGroup:
+    """Units that are kept or removed together with everything that belongs to them: one gate, and all their slices."""
+
+    name: str
+    gate: Gate
+    slices: Sequence[Slice]
+
+
+class AcousticModel(nn.Module):
+    """Base of all acoustic models: frames of one or more utterances in, logits of output units out."""
+
+    @property
+    def dims(self) -> dict[str, Any]:
+        """What `model_from_dims` needs to rebuild this net, JSON-serialisable; `model` names the file."""
+        raise NotImplementedError
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Frames to the left and right of a frame that its spliced input holds."""
+        raise NotImplementedError
+
+    def forward(self, spliced: torch.Tensor) -> torch.Tensor:
+        """Logits `(N, K)` of spliced frames `(N, (left + 1 + right) * F)`."""
+        raise NotImplementedError
+
+    def logits(self, frames: torch.Tensor) -> torch.Tensor:
+        """Logits `(T, K)` of one utterance `(T, F)`."""
+        raise NotImplementedError
+
+    def unit_groups(self) -> list[UnitGroup]:
+        """Groups of hidden units that surgery may remove, input side first."""
+        raise NotImplementedError
+
+    def resized(self, keep: dict[str, torch.Tensor]) -> None:
+        """Called by surgery after it replaced the tensors: update whatever states sizes. `keep` maps group name to kept units."""
+        raise NotImplementedError
+
+    def macs_per_frame(self, widths: Sequence[int] | None = None) -> int:
+        """Multiply-adds per frame over all matrices, for this net or for other widths of its unit groups."""
+        raise NotImplementedError
+
+    def with_widths(self, widths: Sequence[int]) -> AcousticModel:
+        """A freshly initialised net of the same kind with other widths."""
+        raise NotImplementedError
+
+    @property
+    def widths(self) -> list[int]:
+        """Units per group."""
+        return [group.gate.width for group in self.unit_groups()]
+
+    def num_parameters(self) -> int:
+        """Weights, biases and normalisation parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def widths_for_budget(net: AcousticModel, target_macs: float, shapes: Sequence[float] | None = None, min_units: int = 1) -> list[int]:
+    """Widths proportional to `shapes` (default: the net's own widths) whose multiply-adds per frame come closest to `target_macs`.
+
+    Bisection on the common factor; afterwards single units are added to the widest groups while that comes closer.
+    """
+    full = net.widths
+    shapes = list(shapes) if shapes is not None else [float(width) for width in full]
+
+    def scaled(factor: float) -> list[int]:
+        return [max(min_units, min(width, int(factor * shape))) for width, shape in zip(full, shapes)]
+
+    low, high = 0.0, max(width / max(shape, 1e-9) for width, shape in zip(full, shapes)) + 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if net.macs_per_frame(scaled(middle)) <= target_macs else (low, middle)
+    widths = scaled(low)
+    for index in sorted(range(len(widths)), key=lambda i: -shapes[i]):
+        more = [width + (i == index and width < full[i]) for i, width in enumerate(widths)]
+        if abs(net.macs_per_frame(more) - target_macs) < abs(net.macs_per_frame(widths) - target_macs):
+            widths = more
+    return widths

@@ -1,0 +1,158 @@
+"""Feed-forward acoustic model: spliced frames, `layers x width` sigmoid or ReLU units, optional batch norm, one softmax.
+
+Gates sit after the non-linearity, and after batch norm where there is one: a removed channel must not leave its shift behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from dropasr.config import Options
+from dropasr.data.batches import splice
+from dropasr.models.base import AcousticModel, Slice, UnitGroup
+from dropasr.models.gates import Gate
+
+
+class ModelOptions(Options):
+    """Keys of conf/model/feedforward.yaml."""
+
+    layers: int = Field(default=4, ge=1)
+    """Hidden layers."""
+    width: int = Field(default=1024, ge=1)
+    """Units per hidden layer."""
+    left_context: int = Field(default=8, ge=0)
+    """Frames before the current one in the input."""
+    right_context: int = Field(default=8, ge=0)
+    """Frames after the current one in the input."""
+    activation: Literal["relu", "sigmoid"] = "relu"
+    """Non-linearity of the hidden units."""
+    batch_norm: bool = False
+    """Batch normalisation after each non-linearity."""
+
+
+class FeedForward(AcousticModel):
+    """`h_l = gate_l(norm_l(a(W_l h_{l-1} + b_l)))`, logits `W h_L + b`. `channels`: the input features that the net reads."""
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        context: tuple[int, int],
+        widths: Sequence[int],
+        num_outputs: int,
+        activation: str = "relu",
+        batch_norm: bool = False,
+        num_features: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels = list(channels)
+        self.num_features = num_features if num_features is not None else len(self.channels)
+        self._context = tuple(context)
+        self.num_outputs = num_outputs
+        self.activation = activation
+        self.batch_norm = batch_norm
+        inputs = [len(self.channels) * self._frames, *widths]
+        self.hidden = nn.ModuleList(nn.Linear(below, width) for below, width in zip(inputs, widths))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) if batch_norm else nn.Identity() for width in widths)
+        self.gates = nn.ModuleList(Gate(width) for width in widths)
+        self.output = nn.Linear(inputs[-1], num_outputs)
+        self._select: torch.Tensor | None = None
+        self._update_selection()
+        for layer in self.hidden:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu") if activation == "relu" else nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.xavier_normal_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    @property
+    def _frames(self) -> int:
+        return self._context[0] + 1 + self._context[1]
+
+    def _update_selection(self) -> None:
+        everything = self.channels == list(range(self.num_features))
+        columns = [frame * self.num_features + channel for frame in range(self._frames) for channel in self.channels]
+        self._select = None if everything else torch.tensor(columns)
+
+    @property
+    def dims(self) -> dict[str, Any]:
+        return {
+            "model": "feedforward",
+            "channels": self.channels,
+            "num_features": self.num_features,
+            "context": list(self._context),
+            "widths": self.widths,
+            "num_outputs": self.num_outputs,
+            "activation": self.activation,
+            "batch_norm": self.batch_norm,
+        }
+
+    @property
+    def context(self) -> tuple[int, int]:
+        return self._context
+
+    def forward(self, spliced: torch.Tensor) -> torch.Tensor:
+        units = spliced if self._select is None else spliced[:, self._select]
+        for layer, norm, gate in zip(self.hidden, self.norms, self.gates):
+            units = layer(units)
+            units = torch.relu(units) if self.activation == "relu" else torch.sigmoid(units)
+            units = gate(norm(units))
+        return self.output(units)
+
+    def logits(self, frames: torch.Tensor) -> torch.Tensor:
+        return self(splice(frames, *self._context))
+
+    def unit_groups(self) -> list[UnitGroup]:
+        groups = []
+        for index, gate in enumerate(self.gates):
+            above = self.hidden[index + 1] if index + 1 < len(self.hidden) else self.output
+            slices = [Slice(self.hidden[index], "weight", 0), Slice(self.hidden[index], "bias", 0)]
+            if self.batch_norm:
+                slices += [Slice(self.norms[index], name, 0) for name in ("weight", "bias", "running_mean", "running_var")]
+            slices.append(Slice(above, "weight", 1, consumer=True))
+            groups.append(UnitGroup(f"hidden{index}", gate, slices))
+        return groups
+
+    def input_group(self) -> UnitGroup:
+        """The input channels as a group: removing one removes its column of every spliced frame."""
+        return UnitGroup("input", Gate(len(self.channels)), [Slice(self.hidden[0], "weight", 1, blocks=self._frames, consumer=True)])
+
+    def resized(self, keep: dict[str, torch.Tensor]) -> None:
+        if "input" in keep:
+            self.channels = [self.channels[index] for index in keep["input"].tolist()]
+            self._update_selection()
+        for layer in [*self.hidden, self.output]:
+            layer.out_features, layer.in_features = layer.weight.shape
+        for norm in self.norms:
+            if isinstance(norm, nn.BatchNorm1d):
+                norm.num_features = norm.weight.shape[0]
+
+    def macs_per_frame(self, widths: Sequence[int] | None = None) -> int:
+        sizes = [len(self.channels) * self._frames, *(self.widths if widths is None else widths), self.num_outputs]
+        return sum(below * above for below, above in zip(sizes, sizes[1:]))
+
+    def with_widths(self, widths: Sequence[int]) -> FeedForward:
+        return from_dims({**self.dims, "widths": list(widths)})
+
+
+def build(options: ModelOptions, num_features: int, num_outputs: int) -> FeedForward:
+    """A randomly initialised net for `num_features` log-mel channels and `num_outputs` output units."""
+    widths = [options.width] * options.layers
+    context = (options.left_context, options.right_context)
+    return FeedForward(range(num_features), context, widths, num_outputs, options.activation, options.batch_norm)
+
+
+def from_dims(dims: dict[str, Any]) -> FeedForward:
+    """The net that `FeedForward.dims` describes, randomly initialised."""
+    return FeedForward(
+        dims["channels"],
+        tuple(dims["context"]),
+        dims["widths"],
+        dims["num_outputs"],
+        dims["activation"],
+        dims["batch_norm"],
+        dims["num_features"],
+    )

@@ -1,0 +1,57 @@
+"""Gates: every prunable group of units passes through one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Union
+
+import numpy as np
+import torch
+from torch import nn
+
+Multiplier = Union[torch.Tensor, Callable[[torch.Tensor], torch.Tensor], None]
+
+
+class Gate(nn.Module):
+    """Multiplies the activations `(N, H)` of a group of units by what the method in charge asks for.
+
+    `multiplier` is None (units pass unchanged), a tensor that broadcasts to `(N, H)` (retention probabilities, a fixed mask), or a
+    function from the activations to such a tensor (a freshly sampled mask).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.multiplier: Multiplier = None
+
+    def forward(self, units: torch.Tensor) -> torch.Tensor:
+        if self.multiplier is None:
+            return units
+        factor = self.multiplier(units) if callable(self.multiplier) else self.multiplier
+        return units * factor.to(units.dtype)
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}"
+
+
+def sample_mask(generator: np.random.Generator, count: int, retention: torch.Tensor) -> torch.Tensor:
+    """Independent masks `(count, H)` of 0 and 1 (uint8); unit u is 1 with probability `retention[u]`, to within 2**-16.
+
+    Sixteen random bits a unit, because drawing 32-bit floats costs a quarter of a training step.
+    """
+    width = retention.numel()
+    bits = np.frombuffer(generator.bytes(2 * count * width), dtype=np.uint16).reshape(count, width)
+    threshold = np.rint(retention.detach().numpy().astype(np.float64) * 65536).astype(np.int64)
+    below = bits < np.minimum(threshold, 65535).astype(np.uint16)
+    below |= threshold >= 65536
+    return torch.from_numpy(below.view(np.uint8))
+
+
+def sampled(generator: np.random.Generator, retention: torch.Tensor, inverse_scale: bool = False) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A multiplier that draws a fresh mask for every frame; `inverse_scale` divides by the retention probability (inverted dropout)."""
+
+    def multiplier(units: torch.Tensor) -> torch.Tensor:
+        mask = sample_mask(generator, units.shape[0], retention)
+        return mask.to(units.dtype) / retention.to(units.dtype) if inverse_scale else mask
+
+    return multiplier

@@ -1,0 +1,86 @@
+"""Where things lie: one place that knows the folders of a data directory and an experiment directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Folders of one experiment.
+
+    `data_dir` holds what depends on the corpus alone (stages 1-3), `exp_dir` the alignment (stage 4, shared by models and
+    seeds) and one folder per model and training seed (stages 5-9).
+    """
+
+    data_dir: Path
+    exp_dir: Path
+    model: str
+    seed: int
+
+    @property
+    def corpus(self) -> Path:
+        """Audio that the toolkit itself makes or downloads."""
+        return self.data_dir / "corpus"
+
+    @property
+    def manifests(self) -> Path:
+        """`{train,dev,test}.jsonl.gz` (lhotse cuts), `report.json`, and `lexicon.txt` or `lm_text.txt` if the corpus makes them."""
+        return self.data_dir / "manifests"
+
+    def cuts(self, split: str) -> Path:
+        """The cut manifest of one split."""
+        return self.manifests / f"{split}.jsonl.gz"
+
+    def features(self, split: str) -> Path:
+        """The frame store of one split."""
+        return self.data_dir / "features" / split
+
+    @property
+    def lang(self) -> Path:
+        """Lexicon, output units, n-gram and decoding graphs."""
+        return self.data_dir / "lang"
+
+    @property
+    def align(self) -> Path:
+        """Labels per frame of train and dev, and the alignment report."""
+        return self.exp_dir / "align"
+
+    @property
+    def run(self) -> Path:
+        """Everything of one model and seed."""
+        return self.exp_dir / self.model / f"seed{self.seed}"
+
+    def net(self, row: str) -> Path:
+        """One trained net: checkpoint, `summary.json`, TensorBoard events, log."""
+        return self.run / "nets" / row
+
+    def scores(self, row: str) -> Path:
+        """WER of one net on dev and test, and its hypotheses."""
+        return self.run / "scores" / f"{row}.json"
+
+    @property
+    def rtf(self) -> Path:
+        """The timing of all nets of this run."""
+        return self.run / "rtf.json"
+
+    @property
+    def report(self) -> Path:
+        """`report.md`, `report.html`, plots."""
+        return self.run / "report"
+
+    @property
+    def results(self) -> Path:
+        """The table for programs."""
+        return self.run / "results.json"
+
+    @property
+    def test_log(self) -> Path:
+        """Every evaluation on test, one JSON line each."""
+        return self.exp_dir / "test_evaluations.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per stage."""
+        return self.run / "log"

@@ -1,0 +1,123 @@
+"""Plots as SVG text: no window, no fonts inside, fit to be put into a page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+
+from dropasr.report.inputs import EpochRetention
+from dropasr.report.load import Net
+from dropasr.report.results import label
+from dropasr.report.schema import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARKERS = {"large": "s", "small": "o", "compact": "D"}
+COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#8e5ea2", "#e08e0b", "#4a4e69", "#00a6a6", "#7f5539", "#b5179e", "#6c757d")
+
+
+def figure(columns: float, rows: float) -> Figure:
+    """An empty figure, sizes in inches; it does not touch matplotlib's global state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(columns, rows), layout="constrained")
+
+
+def svg(figure_: Figure, name: str) -> str:
+    """The SVG element of a figure. `name` makes the ids of its parts unique, since one page holds several."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+        figure_.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="', f' id="{name}-', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
+    return text.strip()
+
+
+def wer_against_rtf(results: Results) -> str:
+    """WER on test with its interval against the RTF of the acoustic model, one point per net."""
+    figure_ = figure(7.5, 4.8)
+    axes = figure_.add_subplot()
+    for colour, row in zip(_colours(len(results.rows)), results.rows):
+        bars = [[row.wer - row.wer_interval[0]], [row.wer_interval[1] - row.wer]]
+        name = f"{row.label} (reference)" if row.reference else row.label
+        axes.errorbar([row.rtf.model], [row.wer], yerr=np.maximum(bars, 0), fmt=MARKERS[row.kind], color=colour, capsize=4, markersize=8, label=name)
+    axes.set_xscale("log")
+    _plain_ticks(axes, [row.rtf.model for row in results.rows])
+    axes.set_xlabel("RTF of the acoustic model (log scale; left is faster)")
+    axes.set_ylabel("WER on test, % (bars: 95 % interval)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return svg(figure_, "wer-rtf")
+
+
+def _plain_ticks(axes: object, values: Sequence[float]) -> None:
+    """Decimal labels in place of powers of ten, at rounded places between the values."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = 0.8 * min(values), 1.25 * max(values)
+    steps = [step * 10.0**power for power in range(-7, 3) for step in (1, 2, 5)]
+    axes.set_xlim(low, high)  # type: ignore[attr-defined]
+    axes.xaxis.set_major_locator(FixedLocator([step for step in steps if low <= step <= high]))  # type: ignore[attr-defined]
+    axes.xaxis.set_minor_locator(NullLocator())  # type: ignore[attr-defined]
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # type: ignore[attr-defined]
+
+
+def _colours(number: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(number)]
+
+
+def training_curves(nets: Sequence[Net]) -> str:
+    """Cross-entropy on train and dev, frame error on dev, and seconds per epoch, one line per net."""
+    figure_ = figure(9, 6.5)
+    panels: list[tuple[str, Callable]] = [
+        ("cross-entropy on train (nats per frame)", lambda epoch: epoch.train_ce),
+        ("cross-entropy on dev (nats per frame)", lambda epoch: epoch.dev_ce),
+        ("frame error on dev (%)", lambda epoch: epoch.dev_frame_error),
+        ("seconds per epoch", lambda epoch: epoch.seconds),
+    ]
+    all_axes = figure_.subplots(2, 2).ravel()
+    for axes, (title, value) in zip(all_axes, panels):
+        for colour, net in zip(_colours(len(nets)), nets):
+            history = net.summary.history
+            style = {"large": "-", "small": "--", "compact": "-"}[net.row.kind]
+            marker = "." if net.row.kind == "compact" else None
+            axes.plot([e.epoch for e in history], [value(e) for e in history], style, marker=marker, color=colour, label=label(net.row))
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    handles, names = all_axes[0].get_legend_handles_labels()
+    figure_.legend(handles, names, fontsize=8, loc="outside lower center", ncols=3)
+    figure_.supxlabel("epoch", fontsize=9)
+    return svg(figure_, "training")
+
+
+def retention_histograms(name: str, title: str, retention: Sequence[EpochRetention]) -> str:
+    """Histograms of retention probabilities: one panel per layer, one line of cells per epoch, darker for more units."""
+    layers = max(len(epoch.layers) for epoch in retention)
+    figure_ = figure(2.0 + 1.9 * layers, 1.6 + 0.22 * len(retention))
+    all_axes = figure_.subplots(1, layers, squeeze=False, sharey=True)[0]
+    image = None
+    for number, axes in enumerate(all_axes):
+        counts = np.array([np.asarray(epoch.layers[number].counts, np.float64) for epoch in retention])
+        shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        epochs = [epoch.epoch for epoch in retention]
+        image = axes.pcolormesh(np.linspace(0, 1, counts.shape[1] + 1), np.arange(len(epochs) + 1), shares, cmap="Blues", vmin=0, vmax=100)
+        axes.set_yticks(np.arange(len(epochs)) + 0.5, [str(epoch) for epoch in epochs], fontsize=7)
+        axes.set_ylim(len(epochs), 0)
+        last = retention[-1].layers[number]
+        axes.set_title(f"layer {number + 1}: {last.kept} of {last.total}", fontsize=9)
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    all_axes[0].set_ylabel("epoch")
+    figure_.supxlabel("retention probability", fontsize=9)
+    figure_.suptitle(title, fontsize=10)
+    figure_.colorbar(image, ax=list(all_axes), label="% of the layer's units")
+    return svg(figure_, f"retention-{name}")

@@ -1,0 +1,1 @@
+"""Word error rate, and bootstrap intervals of everything that a table prints."""

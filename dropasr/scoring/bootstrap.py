@@ -1,0 +1,156 @@
+"""Bootstrap intervals of word error rates, of their differences, and of ratios of times.
+
+Percentile intervals (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP
+2004), but whole speakers are drawn instead of utterances, because the errors of one speaker depend on each other. Where
+there is only one speaker, utterances are drawn, and the result says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dropasr.errors import MeasurementError
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+RELATIVE_MARGIN = 0.05
+ABSOLUTE_MARGIN = 0.5
+_DRAWS_AT_ONCE = 1_000_000  # bounds the memory of a block of resamples
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval; `unit` is what was drawn (`speaker` or `utterance`), `units` how many there are."""
+
+    estimate: float
+    low: float
+    high: float
+    unit: str
+    units: int
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lower and upper end."""
+        return self.low, self.high
+
+
+def _clusters(speakers: Sequence[str] | None, count: int) -> tuple[np.ndarray, int, str]:
+    """The cluster number of each utterance, the number of clusters, and what a cluster is."""
+    if speakers is not None:
+        if len(speakers) != count:
+            raise MeasurementError(f"bootstrap: expected a speaker for each of {count} utterances, found {len(speakers)}.")
+        number = {speaker: position for position, speaker in enumerate(dict.fromkeys(speakers))}
+        if len(number) > 1:
+            return np.array([number[speaker] for speaker in speakers]), len(number), "speaker"
+    return np.arange(count), count, "utterance"
+
+
+def _resampled_sums(columns: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Sums `(K, R)` of the columns `(K, C)` over C clusters drawn with replacement, the same draw for all columns."""
+    generator = np.random.default_rng(seed)
+    count = columns.shape[1]
+    block = max(1, _DRAWS_AT_ONCE // count)
+    sums = []
+    for start in range(0, resamples, block):
+        drawn = generator.integers(count, size=(min(block, resamples - start), count))
+        sums.append([column[drawn].sum(axis=1) for column in columns])
+    return np.concatenate(sums, axis=1)
+
+
+def _interval(estimate: float, samples: np.ndarray, unit: str, units: int) -> Interval:
+    tail = 50.0 * (1.0 - CONFIDENCE)
+    low, high = np.percentile(samples, [tail, 100.0 - tail])
+    return Interval(float(estimate), float(low), float(high), unit, units)
+
+
+def _sum_by(clusters: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    return np.bincount(clusters, weights=values, minlength=count)
+
+
+def _per_utterance(name: str, values: Sequence[float] | np.ndarray, count: int | None = None) -> np.ndarray:
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or not len(array) or (count is not None and len(array) != count):
+        wanted = "one value per utterance" if count is None else f"{count} values, one per utterance"
+        raise MeasurementError(f"bootstrap: {name}: expected {wanted}, found shape {array.shape}.")
+    return array
+
+
+def _check_words(words: Sequence[float] | np.ndarray) -> np.ndarray:
+    array = _per_utterance("words", words)
+    if (array < 1).any():
+        raise MeasurementError(
+            f"bootstrap: utterance number {int(np.argmax(array < 1))} has no reference words; drop it in stage 1 (data)."
+        )
+    return array
+
+
+def wer_interval(
+    errors: Sequence[float] | np.ndarray,
+    words: Sequence[float] | np.ndarray,
+    speakers: Sequence[str] | None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """WER in percent with its interval, from errors, reference words and speakers `(U,)` of the utterances."""
+    total = _check_words(words)
+    wrong = _per_utterance("errors", errors, len(total))
+    clusters, count, unit = _clusters(speakers, len(total))
+    columns = np.stack([_sum_by(clusters, wrong, count), _sum_by(clusters, total, count)])
+    sums = _resampled_sums(columns, resamples, seed)
+    return _interval(100.0 * wrong.sum() / total.sum(), 100.0 * sums[0] / sums[1], unit, count)
+
+
+def difference_interval(
+    errors_a: Sequence[Sequence[float] | np.ndarray],
+    errors_b: Sequence[Sequence[float] | np.ndarray],
+    words: Sequence[float] | np.ndarray,
+    speakers: Sequence[str] | None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """WER of A minus WER of B, in percent absolute, with its paired interval.
+
+    `errors_a` and `errors_b` hold one array `(U,)` per training seed, over the same utterances; seeds are averaged. A resample
+    draws speakers once and takes all their utterances for both systems and all seeds.
+    """
+    if not len(errors_a) or not len(errors_b):
+        raise MeasurementError("bootstrap: expected the errors of at least one training seed for both systems, found none.")
+    total = _check_words(words)
+    pooled_a = np.mean([_per_utterance("errors of A", errors, len(total)) for errors in errors_a], axis=0)
+    pooled_b = np.mean([_per_utterance("errors of B", errors, len(total)) for errors in errors_b], axis=0)
+    more = pooled_a - pooled_b
+    clusters, count, unit = _clusters(speakers, len(total))
+    columns = np.stack([_sum_by(clusters, more, count), _sum_by(clusters, total, count)])
+    sums = _resampled_sums(columns, resamples, seed)
+    return _interval(100.0 * more.sum() / total.sum(), 100.0 * sums[0] / sums[1], unit, count)
+
+
+def non_inferior(difference: Interval, reference_wer: float) -> bool:
+    """Whether a WER difference to a reference counts as "no loss": its upper end is at most 5 % of `reference_wer`
+    or 0.5 percent absolute, whichever is larger."""
+    return difference.high <= max(RELATIVE_MARGIN * reference_wer, ABSOLUTE_MARGIN)
+
+
+def better(difference: Interval) -> bool:
+    """Whether A has fewer errors than B: the whole interval of the difference lies below 0."""
+    return difference.high < 0.0
+
+
+def ratio_interval(times_a: np.ndarray, times_b: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """Sum of `times_a` over sum of `times_b`, with the paired interval over utterances.
+
+    Both are seconds `(P, U)`, P interleaved passes over the same U utterances; with the reference as A, the ratio is B's speed-up.
+    """
+    a, b = np.asarray(times_a, np.float64), np.asarray(times_b, np.float64)
+    if a.ndim != 2 or a.shape != b.shape or not a.size:
+        raise MeasurementError(
+            f"bootstrap: expected two equal shapes (passes, utterances), found {a.shape} and {b.shape}. Time both again."
+        )
+    if not ((a > 0).all() and (b > 0).all()):
+        raise MeasurementError("bootstrap: expected times above 0 seconds, found others. Time both again.")
+    columns = np.stack([a.sum(axis=0), b.sum(axis=0)])
+    sums = _resampled_sums(columns, resamples, seed)
+    return _interval(a.sum() / b.sum(), sums[0] / sums[1], "utterance", a.shape[1])

@@ -1,0 +1,189 @@
+"""The nine stages: what each does, reads, writes and depends on. `dropasr/stamps.py` decides from this table what has to run.
+
+Importing this module needs the standard library only (Python 3.8), because `run.sh --list` must answer before anything is installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dropasr.config import Config
+    from dropasr.paths import Paths
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of run.sh."""
+
+    number: int
+    verb: str
+    purpose: str
+    reads: str
+    writes: str
+    function: str
+    """`module:function`, called with (config, paths, nj)."""
+    home: str
+    """Attribute of Paths under which its stamp lies; stages with the same home exclude each other."""
+    upstream: tuple[str, ...]
+    """Verbs of the stages whose outputs it reads."""
+    depends: tuple[str, ...]
+    """Sections and keys of the configuration that it depends on; `seed`, `rows` and `backend` stand for the values derived from it."""
+    outputs: Callable[[Config, Paths], list[Path]]
+    """Files and folders that must exist when it has finished."""
+
+
+def _nets(config: Config, paths: Paths, kinds: tuple[str, ...]) -> list[Path]:
+    from dropasr.config import rows
+
+    names = ("model.json", "model.safetensors", "summary.json")
+    return [paths.net(row.name) / name for row in rows(config) if row.kind in kinds for name in names]
+
+
+def _scores(config: Config, paths: Paths) -> list[Path]:
+    from dropasr.config import rows
+
+    return [paths.scores(row.name) for row in rows(config)]
+
+
+def _prepared(config: Config, paths: Paths) -> list[Path]:
+    made = [paths.corpus] if paths.corpus.is_dir() else []
+    return [*(paths.cuts(split) for split in ("train", "dev", "test")), paths.manifests / "report.json", paths.manifests, *made]
+
+
+_TRAINING = ("model", "methods", "experiment", "train", "rows", "seed")
+_CORPUS = ("corpus.prepare", "corpus.corpus_dir", "corpus.sample_rate", "corpus.one_speaker", "corpus.unknown_words")
+_DECODING = ("decode.beam", "decode.max_active", "decode.acoustic_scales", "decode.prior_scale", "backend", "rows", "seed")
+
+STAGES = (
+    Stage(
+        1,
+        "data",
+        "get or make the corpus; write and check its manifests",
+        "conf/*.yaml, --corpus-dir",
+        "DATA/corpus, DATA/manifests",
+        "dropasr.data.corpora:prepare",
+        "data_dir",
+        (),
+        (*_CORPUS, "corpus.empty_transcripts", "corpus.max_dropped", "corpus.options", "lang.lexicon", "lang.unknown_word"),
+        _prepared,
+    ),
+    Stage(
+        2,
+        "features",
+        "extract and normalise log-mel frames",
+        "DATA/manifests",
+        "DATA/features",
+        "dropasr.data.features:extract",
+        "data_dir",
+        ("data",),
+        ("features", "corpus.sample_rate"),
+        lambda config, paths: [paths.features(split) for split in ("train", "dev", "test")],
+    ),
+    Stage(
+        3,
+        "lang",
+        "lexicon, n-gram, output units, decoding graph",
+        "DATA/manifests",
+        "DATA/lang",
+        "dropasr.lang.build:build",
+        "data_dir",
+        ("data",),
+        ("lang", "backend"),
+        lambda config, paths: [paths.lang],
+    ),
+    Stage(
+        4,
+        "align",
+        "flat start: label every frame",
+        "DATA/features, DATA/lang",
+        "EXP/align",
+        "dropasr.training.flat_start:align",
+        "exp_dir",
+        ("features", "lang"),
+        ("align",),
+        lambda config, paths: [paths.align],
+    ),
+    Stage(
+        5,
+        "train",
+        "train the large nets, and the small ones from scratch",
+        "DATA/features, EXP/align",
+        "RUN/nets",
+        "dropasr.training.jobs:train_large_and_small",
+        "run",
+        ("align",),
+        _TRAINING,
+        lambda config, paths: _nets(config, paths, ("large", "small")),
+    ),
+    Stage(
+        6,
+        "compact",
+        "train nets that grow smaller, to each budget",
+        "DATA/features, EXP/align, RUN/nets",
+        "RUN/nets",
+        "dropasr.training.jobs:compact",
+        "run",
+        ("train",),
+        _TRAINING,
+        lambda config, paths: _nets(config, paths, ("compact",)),
+    ),
+    Stage(
+        7,
+        "decode",
+        "decode dev and test, score WER",
+        "DATA/features, DATA/lang, RUN/nets",
+        "RUN/scores",
+        "dropasr.training.evaluate:decode",
+        "run",
+        ("train", "compact"),
+        _DECODING,
+        _scores,
+    ),
+    Stage(
+        8,
+        "rtf",
+        "measure the real-time factor of all nets, interleaved",
+        "DATA/manifests, DATA/lang, RUN/nets, RUN/scores",
+        "RUN/rtf.json",
+        "dropasr.runtime.rtf:measure",
+        "run",
+        ("decode",),
+        ("rtf", *_DECODING),
+        lambda config, paths: [paths.rtf],
+    ),
+    Stage(
+        9,
+        "report",
+        "tables, plots, results.json",
+        "RUN/nets, RUN/scores, RUN/rtf.json",
+        "RUN/results.json, RUN/report",
+        "dropasr.report.build:build",
+        "run",
+        ("decode", "rtf"),
+        ("corpus.name", "corpus.note", "corpus.one_speaker", "rows", "seed"),
+        lambda config, paths: [paths.results, paths.report],
+    ),
+)
+BY_VERB = {stage.verb: stage for stage in STAGES}
+
+
+def list_text() -> str:
+    """The answer to `--list`."""
+    table = [("stage", "what it does", "reads", "writes")]
+    table += [(f"{stage.number} {stage.verb}", stage.purpose, stage.reads, stage.writes) for stage in STAGES]
+    widths = [max(len(line[column]) for line in table) for column in range(4)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
+    lines.append("DATA: --data-dir (default data/NAME of conf/NAME.yaml); EXP: --exp-dir (default exp/NAME); RUN: EXP/MODEL/seedS")
+    return "\n".join(lines)
+
+
+def ancestors(stage: Stage) -> list[Stage]:
+    """All stages whose outputs a stage needs, directly or not, in order."""
+    verbs = set(stage.upstream)
+    for verb in stage.upstream:
+        verbs |= {earlier.verb for earlier in ancestors(BY_VERB[verb])}
+    return [earlier for earlier in STAGES if earlier.verb in verbs]

@@ -1,0 +1,66 @@
+"""The state of an unfinished training: `training-EPOCH.safetensors`, and `training.json`, which names it and is written last.
+
+A killed process therefore leaves the older state valid.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dropasr.files import read_json, write_json
+from dropasr.models import model_from_dims
+from dropasr.models.base import AcousticModel
+from dropasr.models.checkpoint import read_tensors, write_tensors
+
+
+def save_training(
+    folder: Path,
+    epoch: int,
+    net: AcousticModel,
+    optimiser: torch.optim.Optimizer,
+    method_tensors: dict[str, torch.Tensor],
+    about: dict[str, Any],
+) -> None:
+    """Write the state after `epoch` epochs, then remove the older one."""
+    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+    tensors.update({f"method.{name}": tensor for name, tensor in method_tensors.items()})
+    for name, parameter in net.named_parameters():
+        buffer = optimiser.state.get(parameter, {}).get("momentum_buffer")
+        if buffer is not None:
+            tensors[f"momentum.{name}"] = buffer
+    path = folder / f"training-{epoch}.safetensors"
+    digest = write_tensors(path, tensors)
+    write_json(folder / "training.json", {"file": path.name, "sha256": digest, "epoch": epoch, "dims": net.dims, **about})
+    for other in folder.glob("training-*.safetensors"):
+        if other != path:
+            other.unlink()
+
+
+def load_training(folder: Path) -> tuple[dict[str, Any], AcousticModel, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The saved state: its JSON, the net, momentum by parameter name, tensors of the method."""
+    about = read_json(folder / "training.json")
+    tensors = read_tensors(folder / about["file"], about["sha256"])
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    net = model_from_dims(about["dims"])
+    net.load_state_dict(part("net."))
+    return about, net, part("momentum."), part("method.")
+
+
+def restore_momentum(net: AcousticModel, optimiser: torch.optim.Optimizer, momentum: dict[str, torch.Tensor]) -> None:
+    """Put saved momentum back into a fresh optimiser of `net`."""
+    for name, parameter in net.named_parameters():
+        if name in momentum:
+            optimiser.state[parameter]["momentum_buffer"] = momentum[name].clone()
+
+
+def remove_training(folder: Path) -> None:
+    """Remove the training state of a finished net."""
+    (folder / "training.json").unlink(missing_ok=True)
+    for path in folder.glob("training-*.safetensors"):
+        path.unlink()

@@ -1,0 +1,110 @@
+"""Stages 5 and 6: train the rows of the table as independent one-thread jobs, side by side, skipping those that are done."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from queue import Empty
+from typing import Any
+
+from dropasr.config import Config, Row, rows
+from dropasr.errors import DropasrError
+from dropasr.log import get_logger, progress
+from dropasr.methods import method_options
+from dropasr.paths import Paths
+from dropasr.training.rows import check_rows, is_trained, train_row
+
+logger = get_logger(__name__)
+_messages: Any = None
+
+
+def _start_worker(messages: Any) -> None:
+    global _messages
+    _messages = messages
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _work(config: Config, paths: Paths, row: Row) -> None:
+    def say(text: str) -> None:
+        _messages.put(("line", f"{row.name}: {text}"))
+
+    train_row(config, paths, row, say, lambda figures: _messages.put(("epoch", row.name)))
+
+
+def _cost(config: Config, row: Row) -> float:
+    """Rough training cost, to start the longest jobs first."""
+    return {"large": 1.0, "compact": 0.3 + row.budget, "small": row.budget}[row.kind]
+
+
+def _ready(config: Config, paths: Paths, waiting: list[Row], running: set[str]) -> list[Row]:
+    def teacher_done(row: Row) -> bool:
+        teacher = method_options(row.method, config.methods[row.method]).teacher
+        return teacher is None or all(other.name != teacher for other in waiting) and teacher not in running
+
+    return [row for row in waiting if teacher_done(row)]
+
+
+def run_jobs(config: Config, paths: Paths, wanted: list[Row], nj: int) -> None:
+    """Train `wanted` in up to `nj` processes. The first failure stops the queue; finished rows stay, unfinished ones can be resumed."""
+    check_rows(config)
+    waiting = []
+    for row in wanted:
+        if is_trained(config, paths, row):
+            logger.info(f"{row.name}: already trained for this configuration")
+        else:
+            waiting.append(row)
+    if not waiting:
+        return
+    waiting.sort(key=lambda row: -_cost(config, row))
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        messages = manager.Queue()
+        with ProcessPoolExecutor(min(nj, len(waiting)), context, _start_worker, (messages,)) as pool:
+            for _ in progress(_drive(config, paths, waiting, nj, pool, messages), "training", len(waiting) * config.train.epochs):
+                pass
+
+
+def _drive(config: Config, paths: Paths, waiting: list[Row], nj: int, pool: ProcessPoolExecutor, messages: Any):
+    """Submit jobs as they become ready and yield once per finished epoch."""
+    running: dict[Future, Row] = {}
+    while waiting or running:
+        names = {row.name for row in running.values()}
+        for row in _ready(config, paths, waiting, names)[: nj - len(running)]:
+            waiting.remove(row)
+            running[pool.submit(_work, config, paths, row)] = row
+        done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+        yield from _messages_until_empty(messages)
+        for future in done:
+            row = running.pop(future)
+            try:
+                future.result()
+            except DropasrError:
+                for other in running:
+                    other.cancel()
+                logger.error(f"{row.name}: stopped; the other running nets are finished or can be resumed by running this stage again")
+                raise
+            logger.info(f"{row.name}: done")
+    yield from _messages_until_empty(messages)
+
+
+def _messages_until_empty(messages: Any):
+    while True:
+        try:
+            kind, text = messages.get_nowait()
+        except Empty:
+            return
+        if kind == "line":
+            logger.info(text)
+        else:
+            yield text
+
+
+def train_large_and_small(config: Config, paths: Paths, nj: int) -> None:
+    """Stage 5: the large nets and the small nets from scratch."""
+    run_jobs(config, paths, [row for row in rows(config) if row.kind != "compact"], nj)
+
+
+def compact(config: Config, paths: Paths, nj: int) -> None:
+    """Stage 6: the nets that become smaller while they train."""
+    run_jobs(config, paths, [row for row in rows(config) if row.kind == "compact"], nj)

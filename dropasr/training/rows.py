@@ -1,0 +1,177 @@
+"""One row of the table: build its net and method from the configuration, train it, write its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dropasr.config import Config, Row, rows
+from dropasr.data.batches import FrameSampler, utterance_subsets
+from dropasr.data.store import FrameStore
+from dropasr.errors import CompactionError, ConfigError
+from dropasr.files import hash_of, read_json, sha256_file, write_json
+from dropasr.lang.units import OutputUnits
+from dropasr.methods import build_method, makes_smaller, method_options
+from dropasr.methods.base import Schedule
+from dropasr.models import build_model
+from dropasr.models.base import AcousticModel, widths_for_budget
+from dropasr.models.checkpoint import git_revision, load_net, save_net
+from dropasr.paths import Paths
+from dropasr.training.checkpoints import remove_training
+from dropasr.training.criteria import Teacher, write_posteriors
+from dropasr.training.loop import Samplers, Trainer
+
+
+def row_by_name(config: Config, name: str) -> Row:
+    """The row of that name; ConfigError if the experiment has none."""
+    for row in rows(config):
+        if row.name == name:
+            return row
+    raise ConfigError(f"no row '{name}' in this experiment; it has {', '.join(row.name for row in rows(config))}.")
+
+
+def check_rows(config: Config) -> None:
+    """Check what only models and methods know: options, teachers, and who may stand under large, small, compact."""
+    large = config.experiment.large
+    distils = False
+    for label, values in config.methods.items():
+        options = method_options(label, values)
+        smaller = makes_smaller(label, values)
+        if smaller and label in [*large, *config.experiment.small]:
+            raise ConfigError(f"experiment: '{label}' makes nets smaller; it belongs under experiment.compact.")
+        if not smaller and label in config.experiment.compact:
+            raise ConfigError(f"experiment.compact: '{label}' does not make nets smaller; it belongs under experiment.large or experiment.small.")
+        if options.teacher is not None and options.teacher not in large:
+            raise ConfigError(f"method '{label}': the teacher '{options.teacher}' is not among experiment.large ({', '.join(large)}).")
+        distils = distils or (smaller and options.teacher is not None)
+    if distils and all(method_options(label, config.methods[label]).teacher is None for label in config.experiment.small):
+        raise ConfigError(
+            "experiment.small: a method under experiment.compact learns from a teacher, so a net distilled from scratch must stand beside it "
+            "(rules of comparison): add 'distilled' to experiment.small."
+        )
+
+
+def row_identity(config: Config, paths: Paths, row: Row) -> str:
+    """Hash of everything that decides how a row comes out: options, seed, labels, and the teacher's identity."""
+    teacher = method_options(row.method, config.methods[row.method]).teacher
+    parts: dict[str, Any] = {
+        "row": [row.name, row.kind, row.budget],
+        "model": config.model,
+        "method": config.methods[row.method],
+        "train": config.train.model_dump(),
+        "tolerance": config.experiment.budget_tolerance if row.kind != "large" else None,
+        "seed": paths.seed,
+        "labels": sha256_file(paths.align / "train.npy"),
+        "features": sha256_file(paths.features("train") / "index.json"),
+        "teacher": row_identity(config, paths, row_by_name(config, teacher)) if teacher else None,
+    }
+    return hash_of(parts)
+
+
+def is_trained(config: Config, paths: Paths, row: Row) -> bool:
+    """Whether the folder of the row holds a finished net of exactly this configuration."""
+    folder = paths.net(row.name)
+    if not (folder / "summary.json").exists() or not (folder / "model.json").exists():
+        return False
+    return read_json(folder / "summary.json")["config_hash"] == row_identity(config, paths, row)
+
+
+def _samplers(config: Config, paths: Paths, net: AcousticModel) -> Samplers:
+    store = FrameStore.open(paths.features("train"), labels=paths.align / "train.npy")
+    dev = FrameStore.open(paths.features("dev"), labels=paths.align / "dev.npy")
+    kept, held_out = utterance_subsets(store, config.train.held_out, seed=paths.seed)
+    everything = FrameSampler(store, None, net.context, config.train.batch_size, seed=paths.seed)
+    dev_sampler = FrameSampler(dev, None, net.context, config.train.batch_size, seed=paths.seed)
+    return Samplers(everything, everything.subset(kept), everything.subset(held_out), dev_sampler)
+
+
+def _teacher(paths: Paths, name: str) -> Teacher:
+    path = paths.net(name) / "posteriors-train.npy"
+    if not path.exists():
+        write_posteriors(load_net(paths.net(name)), FrameStore.open(paths.features("train")), path)
+    return Teacher(path)
+
+
+def initial_net(config: Config, paths: Paths, row: Row) -> tuple[AcousticModel, int]:
+    """A fresh net for the row (full size unless it is trained small from scratch), and the large net's multiply-adds per frame."""
+    torch.manual_seed(paths.seed)
+    units = OutputUnits.load(paths.lang / "units.json")
+    large = build_model(config.model, config.features.num_mel_bins, units.num_units)
+    macs = large.macs_per_frame()
+    if row.kind != "small":
+        return large, macs
+    return large.with_widths(widths_for_budget(large, row.budget * macs)), macs
+
+
+def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None], on_epoch: Callable[[dict[str, Any]], None]) -> None:
+    """Train one row to the end, resuming where an earlier run stopped, and write checkpoint, summary and TensorBoard events."""
+    torch.set_num_threads(1)
+    folder = paths.net(row.name)
+    identity = row_identity(config, paths, row)
+    # Without its summary an older net of another configuration counts as absent while this one is being made.
+    (folder / "summary.json").unlink(missing_ok=True)
+    (folder / "posteriors-train.npy").unlink(missing_ok=True)
+    net, large_macs = initial_net(config, paths, row)
+    target = row.budget * large_macs if row.kind == "compact" else None
+    samplers = _samplers(config, paths, net)
+    method = build_method(row.method, config.methods[row.method], Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target))
+    teacher = _teacher(paths, method.options.teacher) if method.options.teacher else None
+    trainer = Trainer(net, method, samplers, config.train, folder, paths.seed, teacher, say, identity)
+    net = trainer.run(on_epoch)
+    macs = net.macs_per_frame()
+    share = macs / large_macs
+    controlled = row.kind == "small" or getattr(method.options, "controller", "budget") != "none"
+    if row.kind != "large" and controlled and abs(share / row.budget - 1) > config.experiment.budget_tolerance:
+        raise CompactionError(
+            f"{row.name}: the net has {share:.4f} of the large net's multiply-adds, expected {row.budget:g} within "
+            f"{100 * config.experiment.budget_tolerance:g} %. Widths: {net.widths}."
+        )
+    frames_per_second = round(1 / config.features.frame_shift)
+    summary = {
+        "row": row.name,
+        "method": row.method,
+        "model": config.model["name"],
+        "kind": row.kind,
+        "budget": row.budget,
+        "macs_share": share,
+        "seed": paths.seed,
+        "units": net.widths,
+        "parameters": net.num_parameters(),
+        "macs_per_frame": macs,
+        "macs_per_second": macs * frames_per_second,
+        "train_seconds": sum(figures["seconds"] for figures in trainer.history),
+        "epochs": config.train.epochs,
+        "teacher": method.options.teacher,
+        "config_hash": identity,
+        "git_revision": git_revision(),
+        "threads": 1,
+        "history": trainer.history,
+        "retention": trainer.retention,
+        "estimators": trainer.estimators,
+        "compactions": trainer.compactions,
+    }
+    save_net(folder, net, {"row": row.name, "config_hash": identity, "seed": paths.seed, "model": config.model, "method": config.methods[row.method]})
+    _write_events(folder, summary)
+    write_json(folder / "summary.json", summary)
+    remove_training(folder)
+
+
+def _write_events(folder: Path, summary: dict[str, Any]) -> None:
+    """TensorBoard events of a finished net, rewritten whole so that a resumed run leaves no double points."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    target = folder / "tensorboard"
+    if target.exists():
+        for path in target.glob("events.*"):
+            path.unlink()
+    os.makedirs(target, exist_ok=True)
+    with SummaryWriter(str(target)) as writer:
+        for figures in summary["history"]:
+            for name in ("learning_rate", "train_ce", "dev_ce", "dev_frame_error", "frames_per_second"):
+                writer.add_scalar(name, figures[name], figures["epoch"])
+            for layer, units in enumerate(figures["units"]):
+                writer.add_scalar(f"units/layer{layer}", units, figures["epoch"])

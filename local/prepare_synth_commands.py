@@ -1,0 +1,218 @@
+"""Voice-assistant commands, synthesised on the spot with eSpeak NG, with noise and simulated rooms. No download, no recorded speech.
+
+A speaker is a voice variant with an accent; the variants (and their near copies) are disjoint between train, dev and test,
+and babble is spoken by variants of its own. Every sentence is drawn independently: a short test sentence may also occur in training,
+the report counts how many do. The same options give the same bytes, whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import random
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field, model_validator
+from synth import acoustics, grammar, pronunciation
+from synth.espeak import SAMPLE_RATE, Espeak
+
+from dropasr.config import CorpusConfig, Options
+from dropasr.files import write_text
+from dropasr.log import progress
+
+# Left out: whispering, croaking, echoing and robot voices, and those whose breath noise differs from run to run (f2, f3, f5, sandro, victor, Alicia).
+TRAIN = (
+    "Alex Andrea Annie Diogo Gene Gene2 Henrique Hugo Mario Michael Mike Reed adam anika aunty belinda benjamin boris david edward edward2"
+    " f1 f4 gustave iven2 iven3 iven4 klatt6 linda m1 m3 m4 m6 marcelo max michel miguel mike2 paul quincy rob robert"
+).split()
+DEV = "Nguyen antonio kaukovalta m7 m8 pedro travis".split()
+TEST = "Andy Denis Lee Storm ed grandma ian m2 m5 shelby steph steph2 steph3".split()
+BABBLE = "fast grandpa john klatt4 norbert pablo".split()
+_BABBLE_CLIPS = 24
+
+
+class PrepareOptions(Options):
+    """Size, voices and acoustics of the synthetic corpus."""
+
+    seed: int = 1
+    """Seed of sentences, voices, rooms and noises."""
+    train_utterances: int = Field(default=1050, ge=1)
+    """Sentences of the training set."""
+    dev_utterances: int = Field(default=210, ge=1)
+    """Sentences of the development set."""
+    test_utterances: int = Field(default=760, ge=1)
+    """Sentences of the test set."""
+    lm_sentences: int = Field(default=5000, ge=1)
+    """Sentences drawn from the grammar, by a seed of their own, for the n-gram."""
+    accents: list[str] = Field(default=["en-us", "en", "en-gb-x-rp", "en-us-nyc", "en-gb-scotland", "en-029"], min_length=1)
+    """eSpeak NG's languages that the voice variants speak (`en` is British English)."""
+    accents_per_variant: int = Field(default=4, ge=1)
+    """Accents that each voice variant speaks with, taken in turn: a speaker is a variant with an accent."""
+    train_variants: list[str] = Field(default=TRAIN, min_length=1)
+    """Voice variants of the training set."""
+    dev_variants: list[str] = Field(default=DEV, min_length=1)
+    """Voice variants of the development set."""
+    test_variants: list[str] = Field(default=TEST, min_length=1)
+    """Voice variants of the test set."""
+    rate_low: int = Field(default=170, ge=80, le=450)
+    """Slowest rate, words per minute."""
+    rate_high: int = Field(default=270, ge=80, le=450)
+    """Fastest rate, words per minute."""
+    snr_low: float = 5.0
+    """Lowest signal-to-noise ratio, dB."""
+    snr_high: float = 20.0
+    """Highest signal-to-noise ratio, dB."""
+    babble_probability: float = Field(default=0.4, ge=0, le=1)
+    """Share of the utterances whose noise is babble; the noise of the others is coloured (white to brown)."""
+    reverb_probability: float = Field(default=0.5, ge=0, le=1)
+    """Share of the utterances heard in a room."""
+    reverb_low: float = Field(default=0.15, gt=0.01, le=3)
+    """Shortest reverberation time (60 dB), seconds."""
+    reverb_high: float = Field(default=0.5, gt=0.01, le=3)
+    """Longest reverberation time (60 dB), seconds."""
+
+    @model_validator(mode="after")
+    def _check(self) -> PrepareOptions:
+        for name in ("rate", "snr", "reverb"):
+            low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
+            if low > high:
+                raise ValueError(f"{name}_low is {low}, above {name}_high {high}")
+        variants = [*self.train_variants, *self.dev_variants, *self.test_variants, *BABBLE]
+        twice = sorted({variant for variant in variants if variants.count(variant) > 1})
+        if twice:
+            raise ValueError(f"the variants of train, dev, test and babble ({', '.join(BABBLE)}) must differ, but {twice} stand twice")
+        return self
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One sentence of one speaker, and how it is said."""
+
+    id: str
+    speaker: str
+    words: list[str]
+    voice: str
+    rate: int
+    pitch: int
+    pitch_range: int
+
+
+def _plan(options: PrepareOptions, split: str) -> list[Utterance]:
+    """Who says what and how. Each speaker has a pitch and a rate of their own, each utterance varies around them."""
+    utterances = []
+    accents = options.accents
+    voices = [
+        (variant, accents[(number + step) % len(accents)])
+        for step in range(min(options.accents_per_variant, len(accents)))
+        for number, variant in enumerate(getattr(options, f"{split}_variants"))
+    ]
+    for index in range(getattr(options, f"{split}_utterances")):
+        variant, accent = voices[index % len(voices)]
+        speaker = f"{variant}-{accent}"
+        own, drawn = random.Random(f"{options.seed}/{speaker}"), random.Random(f"{options.seed}/{split}/{index}")
+        pitch, pitch_range = own.randint(35, 65) + drawn.randint(-6, 6), own.randint(35, 65) + drawn.randint(-10, 10)
+        rate = round(options.rate_low + (options.rate_high - options.rate_low) * (0.5 * own.random() + 0.5 * drawn.random()))
+        words = grammar.sentence(drawn)
+        utterances.append(Utterance(f"{speaker}-{split}-{index:05d}", speaker, words, f"{accent}+{variant}", rate, pitch, pitch_range))
+    return utterances
+
+
+def _generator(*key: object) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:16], "big"))
+
+
+@lru_cache(maxsize=1)
+def _synthesiser() -> Espeak:
+    return Espeak()
+
+
+@lru_cache(maxsize=2)
+def _resampler(sample_rate: int):  # noqa: ANN202 - torchaudio is imported late
+    import torch
+    import torchaudio
+
+    # In double precision, so that the 16-bit samples do not depend on the release of torch.
+    return torchaudio.transforms.Resample(SAMPLE_RATE, sample_rate, dtype=torch.float64)
+
+
+def _speak(words: list[str], voice: str, rate: int, pitch: int, pitch_range: int, sample_rate: int) -> np.ndarray:
+    import torch
+
+    samples = _synthesiser().speak(" ".join(words).lower(), voice, rate, pitch, pitch_range)
+    return _resampler(sample_rate)(torch.from_numpy(samples / 32768.0)).numpy()
+
+
+@lru_cache(maxsize=3)
+def _babble_clips(seed: int, split: str, accents: tuple[str, ...], sample_rate: int) -> list[np.ndarray]:
+    clips = []
+    for index in range(_BABBLE_CLIPS):
+        drawn = random.Random(f"{seed}/babble/{split}/{index}")
+        voice = f"{drawn.choice(accents)}+{BABBLE[index % len(BABBLE)]}"
+        clips.append(acoustics.trim(_speak(grammar.sentence(drawn), voice, 180, drawn.randint(30, 70), 50, sample_rate), 0))
+    return clips
+
+
+def _make(options: PrepareOptions, split: str, utterance: Utterance, sample_rate: int, path: Path) -> int:
+    """Synthesise one utterance into a 16-bit WAV file and return its number of samples."""
+    import soundfile
+
+    generator = _generator(options.seed, utterance.id)
+    clean = _speak(utterance.words, utterance.voice, utterance.rate, utterance.pitch, utterance.pitch_range, sample_rate)
+    samples = acoustics.trim(clean, int(generator.uniform(0.05, 0.15) * sample_rate))
+    if generator.random() < options.reverb_probability:
+        reverberation = generator.uniform(options.reverb_low, options.reverb_high)
+        samples = acoustics.convolve(samples, acoustics.room(generator, sample_rate, reverberation, generator.uniform(0, 10)))
+    if generator.random() < options.babble_probability:
+        clips = _babble_clips(options.seed, split, tuple(options.accents), sample_rate)
+        noise = acoustics.babble(generator, len(samples), clips, int(generator.integers(3, 7)))
+    else:
+        noise = acoustics.coloured_noise(generator, len(samples), generator.uniform(0, 2))
+    samples = acoustics.mix(samples, noise, generator.uniform(options.snr_low, options.snr_high))
+    soundfile.write(path, acoustics.to_int16(samples, generator.uniform(-15, -3)), sample_rate, subtype="PCM_16", format="WAV")
+    return len(samples)
+
+
+def _start_worker() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _work(task: tuple[PrepareOptions, str, Utterance, int, Path]) -> int:
+    return _make(*task)
+
+
+def prepare(corpus: CorpusConfig, options: PrepareOptions, folder: Path, nj: int):  # noqa: ANN201 - lhotse is imported late
+    """Make the corpus in `folder` with `nj` processes: `{split: (RecordingSet, SupervisionSet)}`, `lexicon.txt` and `lm_text.txt`."""
+    from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+
+    audio = folder / "wav"
+    shutil.rmtree(audio, ignore_errors=True)
+    plans = {split: _plan(options, split) for split in ("train", "dev", "test")}
+    drawn = random.Random(f"{options.seed}/lm")
+    text = [grammar.sentence(drawn) for _ in range(options.lm_sentences)]
+    tasks = []
+    for split, plan in plans.items():
+        (audio / split).mkdir(parents=True)
+        tasks += [(options, split, utterance, corpus.sample_rate, audio / split / f"{utterance.id}.wav") for utterance in plan]
+    with ProcessPoolExecutor(nj, mp_context=multiprocessing.get_context("fork"), initializer=_start_worker) as pool:
+        pronunciations = pool.submit(pronunciation.lexicon, grammar.vocabulary(), text)
+        lengths = list(progress(pool.map(_work, tasks, chunksize=8), "synthesising speech", len(tasks)))
+    lines = [f"{word} {phones}" for word, variants in pronunciations.result().items() for phones in variants]
+    write_text(folder / "lexicon.txt", "\n".join(lines) + "\n")
+    write_text(folder / "lm_text.txt", "\n".join(" ".join(words) for words in text) + "\n")
+    recordings, supervisions = {split: [] for split in plans}, {split: [] for split in plans}
+    for (_, split, utterance, rate, path), length in zip(tasks, lengths):
+        source = AudioSource("file", [0], str(path))
+        recordings[split].append(Recording(utterance.id, [source], rate, length, length / rate))
+        supervisions[split].append(
+            SupervisionSegment(utterance.id, utterance.id, 0.0, length / rate, 0, " ".join(utterance.words), "English", utterance.speaker)
+        )
+    return {
+        split: (RecordingSet.from_recordings(recordings[split]), SupervisionSet.from_segments(supervisions[split])) for split in plans
+    }

@@ -1,0 +1,48 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TINY = """\
+corpus: {name: tiny, prepare: "lhotse:yesno", sample_rate: 8000, one_speaker: true}
+features: {num_mel_bins: 20}
+lang: {lexicon: {YES: K EH N, NO: L OW}, order: 1}
+align: {gaussian_rounds: 2, net_rounds: 1, width: 16, epochs: 1}
+model: {layers: 2, width: 32}
+train: {epochs: 2, batch_size: 64}
+rtf: {utterances: 4, repeats: 2}
+"""
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """Folder with unpacked corpora of real speech (`waves_yesno`, `free-spoken-digit-dataset`), named by DROPASR_CORPORA."""
+    folder = os.environ.get("DROPASR_CORPORA")
+    if folder and Path(folder).is_dir():
+        return Path(folder)
+    if os.environ.get("ALLOW_NO_CORPORA") == "1":
+        pytest.skip("no corpora (ALLOW_NO_CORPORA=1)")
+    pytest.fail(
+        f"tests on real speech need unpacked corpora: DROPASR_CORPORA is {folder!r}, expected a folder with waves_yesno and"
+        " free-spoken-digit-dataset. Set it, or skip these tests with ALLOW_NO_CORPORA=1."
+    )
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small configuration and return its path; `extra` is YAML text appended to it."""
+
+    def write(extra: str = "", name: str = "tiny.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(TINY + extra, encoding="utf-8")
+        return path
+
+    return write

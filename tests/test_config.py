@@ -1,0 +1,96 @@
+"""Every YAML in conf/ against the real entry points, and what a wrong key is answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from dropasr.cli import check_components, load
+from dropasr.config import Config, load_config, rows
+from dropasr.errors import ConfigError
+from dropasr.models import build_model
+from dropasr.options import parse
+
+CORPORA = sorted((REPOSITORY / "conf").glob("*.yaml"))
+MODELS = sorted((REPOSITORY / "conf" / "model").glob("*.yaml"))
+METHODS = sorted((REPOSITORY / "conf" / "method").glob("*.yaml"))
+
+
+def identity(path: Path) -> str:
+    return path.stem
+
+
+def configuration(*argv: str) -> Config:
+    return load(parse(list(argv)))[0]
+
+
+@pytest.mark.parametrize("path", CORPORA, ids=identity)
+def test_every_corpus_loads(path: Path):
+    config = configuration("--conf", str(path))
+    check_components(config)
+    assert rows(config)[0].kind == "large"
+    scheme, _, name = config.corpus.prepare.partition(":")
+    if scheme == "lhotse":
+        import lhotse.recipes
+
+        assert hasattr(lhotse.recipes, f"prepare_{name}")
+    else:
+        assert (REPOSITORY / config.corpus.prepare).is_file()
+
+
+@pytest.mark.parametrize("path", MODELS, ids=identity)
+def test_every_model_loads_and_builds(path: Path):
+    config = configuration("--model", path.stem)
+    net = build_model(config.model, num_features=8, num_outputs=5)
+    assert net.num_parameters() > 0
+
+
+@pytest.mark.parametrize("path", METHODS, ids=identity)
+def test_every_method_loads(path: Path):
+    config = configuration("--method", path.stem)
+    check_components(config)
+    assert config.experiment.compact == [path.stem]
+
+
+@pytest.mark.parametrize(
+    ("extra", "settings", "words"),
+    [
+        ("decode: {baem: 3}\n", [], ["decode.baem", "did you mean 'beam'"]),
+        ("decoed: {beam: 3}\n", [], ["decoed", "did you mean 'decode'"]),
+        ("", ["decode.max_activ=3"], ["decode.max_activ", "max_active", "--set decode.max_activ=3"]),
+        ("", ["train.epochs=many"], ["train.epochs", "many"]),
+        ("", ["train.epochs=0"], ["train.epochs", "0"]),
+        ("", ["corpus.sample_rate=44100"], ["corpus.sample_rate", "44100"]),
+        ("methods: {dense_net: {}}\n", [], ["methods.dense_net", "did you mean 'dense'"]),
+        ("experiment: {compact: [dropout_compacton]}\n", [], ["dropout_compacton", "did you mean 'dropout_compaction'"]),
+        ("experiment: {budgets: [2]}\n", [], ["budgets", "between 0 and 1"]),
+    ],
+)
+def test_wrong_values_are_named(tiny_yaml, extra: str, settings: list[str], words: list[str]):
+    with pytest.raises(ConfigError) as caught:
+        load_config(tiny_yaml(extra), settings=settings)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_misspelt_key_of_a_model_or_method_is_refused(tiny_yaml):
+    with pytest.raises(ConfigError, match="widht.*did you mean 'width'"):
+        check_components(load_config(tiny_yaml(), settings=["model.widht=3"]))
+    with pytest.raises(ConfigError, match="dense.*tacher.*did you mean 'teacher'"):
+        check_components(load_config(tiny_yaml(), settings=["methods.dense.tacher=dense"]))
+
+
+def test_settings_win_over_the_files(tiny_yaml):
+    config = load_config(tiny_yaml(), settings=["model.width=48", "train.epochs=7", "decode.acoustic_scales=[0.3, 0.4]"])
+    assert (config.model["width"], config.train.epochs, config.decode.acoustic_scales) == (48, 7, [0.3, 0.4])
+
+
+def test_relative_paths_are_the_callers_in_options_and_the_repositorys_in_files(tiny_yaml, tmp_path: Path):
+    path = tiny_yaml()
+    text = path.read_text(encoding="utf-8").replace("lexicon: {YES: K EH N, NO: L OW}", "lexicon: local/words.txt")
+    path.write_text(text, encoding="utf-8")
+    config, paths = load(parse(["--conf", "tiny.yaml", "--set", "lang.text=text.txt", "--exp-dir", "exp"], base=tmp_path))
+    assert config.lang.lexicon == str(REPOSITORY / "local/words.txt")
+    assert config.lang.text == str(tmp_path / "text.txt")
+    assert paths.exp_dir == tmp_path / "exp"

@@ -1,0 +1,83 @@
+"""Training survives kill -9 and ends with the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dropasr.errors import CheckpointError
+
+CASE = Path(__file__).with_name("training_case.py")
+sys.path.insert(0, str(CASE.parent))
+from training_case import METHODS, make_trainer  # noqa: E402 (the folder above is on the path only now)
+
+
+def weights(net):
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_killed_training_ends_with_identical_weights(tmp_path, method):
+    whole = make_trainer(tmp_path / "whole", method)
+    expected = weights(whole.run())
+    killed = tmp_path / "killed"
+    for lines in (1, 2):
+        process = subprocess.Popen([sys.executable, str(CASE), str(killed), method, "slow"], stdout=subprocess.PIPE, text=True)
+        seen = 0
+        for line in process.stdout:
+            seen += line.startswith("epoch")
+            if seen == lines:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert process.returncode == -signal.SIGKILL
+    resumed = make_trainer(killed, method)
+    messages = []
+    resumed.say = messages.append
+    found = weights(resumed.run())
+    assert sum(line.startswith("epoch") for line in messages) < 5, "the killed runs left nothing to resume from"
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+    same = ("train_ce", "dev_ce", "dev_frame_error", "units", "keep", "learning_rate")
+    assert [[row[key] for key in same] for row in whole.history] == [[row[key] for key in same] for row in resumed.history]
+
+
+def test_compaction_meets_its_budget_and_proves_each_step(tmp_path):
+    trainer = make_trainer(tmp_path, "dropout_compaction", epochs=8)
+    large = trainer.net.macs_per_frame()
+    net = trainer.run()
+    assert abs(net.macs_per_frame() / (0.3 * large) - 1) < 0.06  # 32 units a layer: one unit is 5 % of the budget
+    assert trainer.compactions and trainer.compactions[-1]["units_after"] == net.widths
+    assert all(step["max_difference"] <= 1e-4 * step["largest_logit"] for step in trainer.compactions)
+    assert set(trainer.estimators) == {"score", "mean_field", "gumbel_st"}
+    assert all(len(figures["split_half"]) == 2 for figures in trainer.estimators.values())
+    assert trainer.history[-1]["dev_frame_error"] < 30  # six classes: chance is 83 %
+    assert trainer.history[-1]["units"] == net.widths and trainer.history[0]["units"] == [32, 32]
+    assert sum(trainer.retention[0]["layers"][0]["counts"]) == trainer.retention[0]["layers"][0]["total"]
+
+
+def test_another_configuration_does_not_resume(tmp_path):
+    trainer = make_trainer(tmp_path, "dense", epochs=2)
+    trainer.run()
+    other = make_trainer(tmp_path, "dense", epochs=2)
+    assert other.resume() == 2
+    other.identity = "other"
+    assert other.resume() == 0
+
+
+def test_damaged_training_state_is_refused_by_name(tmp_path):
+    trainer = make_trainer(tmp_path, "dense", epochs=1)
+    trainer.run()
+    path = tmp_path / "net" / "training-1.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match="training-1.safetensors.*damaged"):
+        make_trainer(tmp_path, "dense", epochs=1).resume()

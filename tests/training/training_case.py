@@ -1,0 +1,70 @@
+"""A tiny training that tests run in this process and in ones that they kill: `python training_case.py FOLDER METHOD [SLOW]`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dropasr.config import TrainConfig
+from dropasr.data.batches import FrameSampler, utterance_subsets
+from dropasr.data.store import FrameStore, FrameStoreWriter
+from dropasr.methods import build_method
+from dropasr.methods.base import Schedule
+from dropasr.models.feedforward import FeedForward
+from dropasr.training.loop import Samplers, Trainer
+
+METHODS = {
+    "dense": {"method": "dense"},
+    "annealed_dropout": {"method": "annealed_dropout"},
+    "dropout_compaction": {
+        "method": "dropout_compaction",
+        "start": 0.2,
+        "end": 0.7,
+        "frames_per_update": 128,
+        "signal_frames": 256,
+        "min_units": 3,
+    },
+}
+
+
+def make_store(folder: Path, utterances: int = 24, frames: int = 60, features: int = 8, classes: int = 6) -> tuple[FrameStore, np.ndarray]:
+    """Frames around one random centre per class, so that a net can learn them; labels `(N,)`."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((classes, features))
+    labels = []
+    with FrameStoreWriter(folder, features, "float32") as writer:
+        for index in range(utterances):
+            own = np.repeat(rng.integers(0, classes, frames // 5), 5)
+            values = centres[own] + 0.5 * rng.standard_normal((frames, features))
+            writer.add(f"u{index:02d}", f"s{index % 4}", ["A"], frames / 100, values.astype(np.float32))
+            labels.append(own)
+    return FrameStore.open(folder), np.concatenate(labels).astype(np.int32)
+
+
+def make_trainer(folder: Path, method: str, epochs: int = 5, width: int = 32, seed: int = 1, say=lambda text: None) -> Trainer:
+    torch.set_num_threads(1)
+    store, labels = make_store(folder / "store")
+    config = TrainConfig(epochs=epochs, batch_size=64, learning_rate=0.05, precision="float32")
+    torch.manual_seed(seed)
+    net = FeedForward(range(8), (2, 2), [width, width], 6)
+    kept, held_out = utterance_subsets(store, 0.2, seed)
+    everything = FrameSampler(store, labels, net.context, config.batch_size, seed=seed)
+    samplers = Samplers(everything, everything.subset(kept), everything.subset(held_out), everything)
+    schedule = Schedule(epochs, everything.steps_per_epoch, seed, 0.3 * net.macs_per_frame())
+    return Trainer(net, build_method(method, METHODS[method], schedule), samplers, config, folder / "net", seed, say=say, identity="case")
+
+
+if __name__ == "__main__":
+    slow = len(sys.argv) > 3
+
+    def report(text: str) -> None:
+        print(text, flush=True)
+        if slow and text.startswith("epoch"):
+            time.sleep(1.0)
+
+    make_trainer(Path(sys.argv[1]), sys.argv[2], say=report).run()
+    print("finished", flush=True)
