@@ -31,7 +31,8 @@ class Stage:
     upstream: tuple[str, ...]
     """Verbs of the stages whose outputs it reads."""
     depends: tuple[str, ...]
-    """Sections and keys of the configuration that it depends on; `seed`, `rows` and `backend` stand for the values derived from it."""
+    """Sections and keys of the configuration that it depends on; `seed`, `rows`, `backend` (the search) and `backends` (those
+    installed, each of which gets its graph) stand for derived values."""
     outputs: Callable[[Config, Paths], list[Path]]
     """Files and folders that must exist when it has finished."""
 
@@ -92,7 +93,7 @@ STAGES = (
         "dropasr.lang.build:build",
         "data_dir",
         ("data",),
-        ("lang", "backend"),
+        ("lang", "backends"),
         lambda config, paths: [paths.lang],
     ),
     Stage(
@@ -104,7 +105,7 @@ STAGES = (
         "dropasr.training.flat_start:align",
         "exp_dir",
         ("features", "lang"),
-        ("align",),
+        ("align", "backend"),
         lambda config, paths: [paths.align],
     ),
     Stage(

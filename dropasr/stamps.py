@@ -32,11 +32,15 @@ NOT_DONE = "not done yet"
 log = get_logger(__name__)
 
 
+def installed_backends() -> list[str]:
+    """The search backends that are installed, the preferred one first; found without importing them."""
+    packages = {"k2": "k2", "kaldi": "kaldi_decoder"}
+    return [backend for backend, package in packages.items() if importlib.util.find_spec(package)]
+
+
 def resolved_backend(config: Config) -> str:
-    """The search backend that `auto` stands for here, found without importing it."""
-    if config.decode.backend != "auto":
-        return config.decode.backend
-    return "k2" if importlib.util.find_spec("k2") else "kaldi"
+    """The search backend that `decode.backend: auto` stands for here."""
+    return config.decode.backend if config.decode.backend != "auto" else "".join(installed_backends()[:1])
 
 
 def folder_fingerprint(folder: str | Path) -> str:
@@ -161,6 +165,8 @@ class Stamps:
             section, _, key = name.partition(".")
             if name == "backend":
                 result[name] = resolved_backend(self.config)
+            elif name == "backends":
+                result[name] = installed_backends()
             elif name == "rows":
                 result[name] = [row.name for row in rows(self.config)]
             elif name == "seed":
@@ -222,4 +228,7 @@ def lock_folder(folder: Path, shared: bool) -> Iterator[None]:
                 f"{path}: another dropasr process is working in this folder. Wait until it has ended, or give this run folders of its"
                 " own with --exp-dir and --data-dir."
             ) from None
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)

@@ -21,8 +21,8 @@ from dropasr.errors import DataError
 WORDS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
 _CLIP = re.compile(r"(\d)_([^_]+)_(\d+)\.wav")
 _HELP = (
-    "Get the corpus with `git clone https://github.com/Jakobovski/free-spoken-digit-dataset` and give its folder, the one with `recordings/` "
-    "inside, as corpus.corpus_dir (--corpus-dir)."
+    "Get the corpus with `git clone https://github.com/Jakobovski/free-spoken-digit-dataset` and give its folder, the one with "
+    "`recordings/` inside, as corpus.corpus_dir (--corpus-dir)."
 )
 
 
@@ -71,7 +71,9 @@ class Clip:
 
 def _clips(corpus: CorpusConfig) -> dict[str, list[Clip]]:
     if corpus.corpus_dir is None:
-        raise DataError(f"corpus {corpus.name}: corpus.corpus_dir is not set, and neither lhotse nor this recipe downloads the corpus. {_HELP}")
+        raise DataError(
+            f"corpus {corpus.name}: corpus.corpus_dir is not set, and neither lhotse nor this recipe downloads the corpus. {_HELP}"
+        )
     root = Path(corpus.corpus_dir).expanduser()
     places = [root / "recordings", root, root / "free-spoken-digit-dataset" / "recordings"]
     for place in places:
@@ -92,9 +94,13 @@ def _read(clip: Clip, sample_rate: int) -> np.ndarray:
     try:
         samples, rate = soundfile.read(clip.path, dtype="int16")
     except (RuntimeError, OSError) as error:
-        raise DataError(f"{clip.path}: expected readable audio, found a file that cannot be decoded ({error}). Replace it by an intact copy.") from None
+        raise DataError(
+            f"{clip.path}: expected readable audio, found a file that cannot be decoded ({error}). Replace it by an intact copy."
+        ) from None
     if rate != sample_rate or samples.ndim != 1:
-        raise DataError(f"{clip.path}: expected one channel at {sample_rate} Hz, found shape {samples.shape} at {rate} Hz. Replace the file.")
+        raise DataError(
+            f"{clip.path}: expected one channel at {sample_rate} Hz, found shape {samples.shape} at {rate} Hz. Replace the file."
+        )
     declared = declared_wav_samples(clip.path)
     if len(samples) == 0 or (declared is not None and len(samples) < declared):
         raise DataError(f"{clip.path}: expected {declared} samples as its header says, found {len(samples)}. Replace it by an intact copy.")
@@ -147,11 +153,15 @@ def prepare(corpus: CorpusConfig, options: PrepareOptions, folder: Path, nj: int
         def add(recording: Recording, digits: list[Clip], recordings: list = recordings, supervisions: list = supervisions) -> None:
             recordings.append(recording)
             text = " ".join(WORDS[clip.digit] for clip in digits)
-            supervisions.append(SupervisionSegment(recording.id, recording.id, 0.0, recording.duration, 0, text, "English", digits[0].speaker))
+            supervisions.append(
+                SupervisionSegment(recording.id, recording.id, 0.0, recording.duration, 0, text, "English", digits[0].speaker)
+            )
 
         for speaker in getattr(options, f"{split}_speakers"):
             if speaker not in clips:
-                raise DataError(f"corpus {corpus.name}: the speaker '{speaker}' ({split}_speakers) has no clips; found {', '.join(sorted(clips))}.")
+                raise DataError(
+                    f"corpus {corpus.name}: the speaker '{speaker}' ({split}_speakers) has no clips; found {', '.join(sorted(clips))}."
+                )
             if options.mode != "connected":
                 for clip in clips[speaker]:
                     add(Recording.from_file(clip.path, recording_id=f"{speaker}-isolated-{clip.digit}-{clip.index:03d}"), [clip])

@@ -22,10 +22,12 @@ from synth import acoustics, grammar, pronunciation
 from synth.espeak import SAMPLE_RATE, Espeak
 
 from dropasr.config import CorpusConfig, Options
+from dropasr.errors import DataError
 from dropasr.files import write_text
 from dropasr.log import progress
 
-# Left out: whispering, croaking, echoing and robot voices, and those whose breath noise differs from run to run (f2, f3, f5, sandro, victor, Alicia).
+# Left out: whispering, croaking, echoing and robot voices, and those whose breath noise differs from run to run (Alicia, f2,
+# f3, f5, sandro, victor). Near copies of a voice (steph, steph2, steph3) stand in one split.
 TRAIN = (
     "Alex Andrea Annie Diogo Gene Gene2 Henrique Hugo Mario Michael Mike Reed adam anika aunty belinda benjamin boris david edward edward2"
     " f1 f4 gustave iven2 iven3 iven4 klatt6 linda m1 m3 m4 m6 marcelo max michel miguel mike2 paul quincy rob robert"
@@ -191,6 +193,8 @@ def prepare(corpus: CorpusConfig, options: PrepareOptions, folder: Path, nj: int
     """Make the corpus in `folder` with `nj` processes: `{split: (RecordingSet, SupervisionSet)}`, `lexicon.txt` and `lm_text.txt`."""
     from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
+    if corpus.corpus_dir is not None:
+        raise DataError(f"corpus {corpus.name} is made on the spot: corpus.corpus_dir '{corpus.corpus_dir}' means nothing. Leave it out.")
     audio = folder / "wav"
     shutil.rmtree(audio, ignore_errors=True)
     plans = {split: _plan(options, split) for split in ("train", "dev", "test")}
@@ -213,6 +217,4 @@ def prepare(corpus: CorpusConfig, options: PrepareOptions, folder: Path, nj: int
         supervisions[split].append(
             SupervisionSegment(utterance.id, utterance.id, 0.0, length / rate, 0, " ".join(utterance.words), "English", utterance.speaker)
         )
-    return {
-        split: (RecordingSet.from_recordings(recordings[split]), SupervisionSet.from_segments(supervisions[split])) for split in plans
-    }
+    return {split: (RecordingSet.from_recordings(recordings[split]), SupervisionSet.from_segments(supervisions[split])) for split in plans}

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = """\
 corpus: {name: tiny, prepare: "lhotse:yesno", sample_rate: 8000, one_speaker: true}
 features: {num_mel_bins: 20}
-lang: {lexicon: {YES: K EH N, NO: L OW}, order: 1}
+lang: {lexicon: {KEN: K EH N, LO: L OW}, order: 1}
 align: {gaussian_rounds: 2, net_rounds: 1, width: 16, epochs: 1}
 model: {layers: 2, width: 32}
 train: {epochs: 2, batch_size: 64}

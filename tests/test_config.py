@@ -88,7 +88,7 @@ def test_settings_win_over_the_files(tiny_yaml):
 
 def test_relative_paths_are_the_callers_in_options_and_the_repositorys_in_files(tiny_yaml, tmp_path: Path):
     path = tiny_yaml()
-    text = path.read_text(encoding="utf-8").replace("lexicon: {YES: K EH N, NO: L OW}", "lexicon: local/words.txt")
+    text = path.read_text(encoding="utf-8").replace("lexicon: {KEN: K EH N, LO: L OW}", "lexicon: local/words.txt")
     path.write_text(text, encoding="utf-8")
     config, paths = load(parse(["--conf", "tiny.yaml", "--set", "lang.text=text.txt", "--exp-dir", "exp"], base=tmp_path))
     assert config.lang.lexicon == str(REPOSITORY / "local/words.txt")

@@ -53,7 +53,7 @@ class LhotseOptions(Options):
     dev_speakers: list[str] = []
     """Speakers that go from the training set to the development set, where there are no `dev_parts`."""
     dev_utterances: int = Field(default=0, ge=0)
-    """Where there are neither `dev_parts` nor `dev_speakers`: the last utterances of the training set, by id, that go to the development set."""
+    """Last utterances of the training set, by id, that go to the development set, where neither parts nor speakers are named for it."""
     recipe: dict[str, Any] = {}
     """Further arguments of lhotse's prepare function."""
 
@@ -78,7 +78,9 @@ def prepare(config: Config, paths: Paths, nj: int) -> None:
     manifests = _from_lhotse(corpus, recipe, folder, nj) if kind == "lhotse" else _from_script(corpus, folder, nj)
     missing = [name for name in SPLITS if name not in manifests]
     if missing:
-        raise DataError(f"corpus {corpus.name}: expected the splits train, dev and test, found no {missing[0]} in what {corpus.prepare} returned.")
+        raise DataError(
+            f"corpus {corpus.name}: expected the splits train, dev and test, found no {missing[0]} in what {corpus.prepare} returned."
+        )
     words = known_words(config, folder)
     splits = []
     for name in SPLITS:
@@ -134,7 +136,9 @@ def load_script(name: str) -> ModuleType:
         raise
     for definition in ("PrepareOptions", "prepare"):
         if not hasattr(module, definition):
-            raise ConfigError(f"{path}: expected a definition of `{definition}`, found none. dropasr/data/corpora.py says what a script defines.")
+            raise ConfigError(
+                f"{path}: expected a definition of `{definition}`, found none. dropasr/data/corpora.py says what a script defines."
+            )
     return module
 
 
@@ -187,8 +191,9 @@ def _from_lhotse(corpus: CorpusConfig, name: str, folder: Path, nj: int) -> Mani
         line = traceback.extract_tb(error.__traceback__)[-1].line
         found = sorted(path.name for path in root.iterdir())
         raise DataError(
-            f"corpus {corpus.name}: lhotse's prepare_{name} refused {root} ({type(error).__name__}: {str(error) or line}). Found {len(found)} entries there"
-            f" ({', '.join(found[:3])}{', …' if len(found) > 3 else ''}); expected {_expected_layout(function)}. Correct corpus.corpus_dir or the corpus."
+            f"corpus {corpus.name}: lhotse's prepare_{name} refused {root} ({type(error).__name__}: {str(error) or line}). "
+            f"Found {len(found)} entries there ({', '.join(found[:3])}{', …' if len(found) > 3 else ''}); "
+            f"expected {_expected_layout(function)}. Correct corpus.corpus_dir or the corpus."
         ) from error
     return _select(corpus, options, parts)
 
@@ -230,7 +235,10 @@ def _carve(corpus: CorpusConfig, options: LhotseOptions, supervisions: list[Any]
         speakers = {item.speaker for item in supervisions}
         unknown = [speaker for speaker in options.dev_speakers if speaker not in speakers]
         if unknown:
-            raise DataError(f"corpus {corpus.name}: the speaker '{unknown[0]}' (dev_speakers) is not among the {len(speakers)} speakers of train. Name others.")
+            raise DataError(
+                f"corpus {corpus.name}: the speaker '{unknown[0]}' (dev_speakers) is not among the {len(speakers)} speakers "
+                "of train. Name others."
+            )
         return {item.id for item in supervisions if item.speaker in options.dev_speakers}
     if not 0 < options.dev_utterances < len(supervisions):
         raise DataError(

@@ -14,7 +14,10 @@ from dropasr.errors import DataError
 if TYPE_CHECKING:
     from lhotse import Recording, RecordingSet, SupervisionSet
 
-_LAYOUT = "Expected a Kaldi data directory: wav.scp (`RECORDING PATH`), text (`UTTERANCE WORDS`), utt2spk (`UTTERANCE SPEAKER`), optional segments."
+_LAYOUT = (
+    "Expected a Kaldi data directory: wav.scp (`RECORDING PATH`), text (`UTTERANCE WORDS`), utt2spk (`UTTERANCE SPEAKER`), optional "
+    "segments."
+)
 
 
 def read_table(path: Path, required: bool = True) -> dict[str, str]:
@@ -39,16 +42,22 @@ def _recording(folder: Path, name: str, value: str) -> Recording:
 
     where = f"{folder / 'wav.scp'}: recording '{name}'"
     if value.endswith("|") or value.startswith("|"):
-        raise DataError(f"{where}: expected the path of a file, found a pipe (`{value}`). Run the command once and name the file that it writes.")
+        raise DataError(
+            f"{where}: expected the path of a file, found a pipe (`{value}`). Run the command once and name the file that it writes."
+        )
     # Relative paths count from the working directory, as in Kaldi, or from the data directory, which can then be moved.
     path = next((path for path in (Path(value), folder / value) if value and path.is_file()), None)
     if path is None:
-        raise DataError(f"{where}: expected an audio file, found none at '{value}' (nor at '{folder / value}'). Correct wav.scp or restore the file.")
+        raise DataError(
+            f"{where}: expected an audio file, found none at '{value}' (nor at '{folder / value}'). Correct wav.scp or restore the file."
+        )
     try:
         return Recording.from_file(path.resolve(), recording_id=name)
     except Exception as error:  # lhotse tries several readers, each with exceptions of its own
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"{where}: expected readable audio in '{path}', found a file that cannot be opened ({reason}). Replace it.") from None
+        raise DataError(
+            f"{where}: expected readable audio in '{path}', found a file that cannot be opened ({reason}). Replace it."
+        ) from None
 
 
 def _time(where: str, text: str) -> float:
@@ -75,7 +84,9 @@ def load(folder: Path) -> tuple[RecordingSet, SupervisionSet]:
     for table, path in ((texts, folder / "text"), (speakers, folder / "utt2spk")):
         for extra, present, absent in ((set(utterances) - set(table), source, path), (set(table) - set(utterances), path, source)):
             if extra:
-                raise DataError(f"{present}: the utterance '{min(extra)}' stands there, but not in {absent} ({len(extra)} such). Add or remove it.")
+                raise DataError(
+                    f"{present}: the utterance '{min(extra)}' stands there, but not in {absent} ({len(extra)} such). Add or remove it."
+                )
     supervisions = []
     for name, value in utterances.items():
         where = f"{source}: utterance '{name}'"

@@ -103,12 +103,12 @@ def _audio_fault(task: tuple[str, str, int, int, int]) -> str | None:
     except (RuntimeError, OSError) as error:
         return f"{where}: expected readable audio, found a file that cannot be decoded ({error}). Replace it by an intact copy."
     if rate != corpus_rate:
-        return f"{where}: expected {corpus_rate} Hz (corpus.sample_rate), found {rate} Hz. Resample the corpus or change corpus.sample_rate."
+        return f"{where}: expected {corpus_rate} Hz (corpus.sample_rate), found {rate} Hz. Resample the corpus or change it."
     if manifest_rate != rate:
         return f"{where}: expected {manifest_rate} Hz as its manifest says, found {rate} Hz. Prepare the corpus again."
     expected = in_header if declared is None else declared
     if found < expected:
-        return f"{where}: expected {expected} samples as its header says, found {found}: the file is truncated. Replace it by an intact copy."
+        return f"{where}: expected {expected} samples as its header says, found {found}: it is truncated. Replace it by an intact copy."
     if found != manifest_samples:
         return f"{where}: expected {manifest_samples} samples as its manifest says, found {found}. Prepare the corpus again."
     if found == 0:
@@ -117,12 +117,14 @@ def _audio_fault(task: tuple[str, str, int, int, int]) -> str | None:
 
 
 def check_audio(recordings: RecordingSet, sample_rate: int, nj: int) -> None:
-    """Read every recording once, in `nj` processes. Raises DataError for a missing, unreadable or truncated file, or a wrong sample rate."""
+    """Read every recording, in `nj` processes. Raises DataError for a missing, unreadable or truncated file, or a wrong sample rate."""
     tasks = []
     for recording in recordings:
         for source in recording.sources:
             if source.type != "file":
-                raise DataError(f"recording '{recording.id}': expected a plain file, found a {source.type} ({source.source}). Write it to a file.")
+                raise DataError(
+                    f"recording '{recording.id}': expected a plain file, found a {source.type} ({source.source}). Write it to a file."
+                )
             tasks.append((recording.id, str(source.source), recording.sampling_rate, recording.num_samples, sample_rate))
     if nj > 1 and len(tasks) >= _FEW:
         with ProcessPoolExecutor(nj) as pool:
@@ -145,9 +147,14 @@ def _check_supervision(split: str, supervision: SupervisionSegment, recordings: 
     recording = recordings.get(supervision.recording_id)
     where = f"{split}: utterance '{supervision.id}'"
     if recording is None:
-        raise DataError(f"{where}: its recording '{supervision.recording_id}' is not among the {len(recordings)} recordings. Add it or remove the utterance.")
+        raise DataError(
+            f"{where}: its recording '{supervision.recording_id}' is not among the {len(recordings)} recordings. Add it or "
+            "remove the utterance."
+        )
     if supervision.channel not in recording.channel_ids:
-        raise DataError(f"{where}: expected a channel of {recording.channel_ids} (recording '{recording.id}'), found {supervision.channel}. Correct it.")
+        raise DataError(
+            f"{where}: expected a channel of {recording.channel_ids} (recording '{recording.id}'), found {supervision.channel}. Correct it."
+        )
     if supervision.duration <= 0 or supervision.start < 0 or supervision.end > recording.duration + _TOLERANCE:
         raise DataError(
             f"{where}: expected a time within 0 to {recording.duration:.3f} s (recording '{recording.id}'), "
@@ -175,8 +182,8 @@ def check_split(
 ) -> Split:
     """Check one split and make its cuts, one per supervision.
 
-    `words` is the lexicon's vocabulary, None where no lexicon is known yet. Utterances with an empty transcript or a word outside
-    the lexicon are refused, dropped or mapped as `corpus` says. Raises DataError naming the id, what was expected and found, and the remedy.
+    `words` is the lexicon's vocabulary, None where no lexicon is known yet. Utterances with an empty transcript or a word outside the
+    lexicon are refused, dropped or mapped as `corpus` says. Raises DataError naming the id, what was expected and found, and the remedy.
     """
     _check_unique((recording.id for recording in recordings), "recording", name)
     _check_unique((supervision.id for supervision in supervisions), "utterance", name)
@@ -186,7 +193,9 @@ def check_split(
         _check_supervision(name, supervision, by_id)
     silent = sorted(set(by_id) - {supervision.recording_id for supervision in segments})
     if silent:
-        raise DataError(f"{name}: the recording '{silent[0]}' has no transcript ({len(silent)} such recordings). Add it or remove the recording.")
+        raise DataError(
+            f"{name}: the recording '{silent[0]}' has no transcript ({len(silent)} such recordings). Add it or remove the recording."
+        )
     check_audio(recordings, corpus.sample_rate, nj)
     split = Split(name, seen=len(segments))
     for supervision in segments:
@@ -206,7 +215,9 @@ def check_split(
     return split
 
 
-def _transcript_fault(split: Split, supervision: SupervisionSegment, corpus: CorpusConfig, words: set[str] | None, unknown_word: str) -> str | None:
+def _transcript_fault(
+    split: Split, supervision: SupervisionSegment, corpus: CorpusConfig, words: set[str] | None, unknown_word: str
+) -> str | None:
     """Apply the policies to one transcript, in place. Returns the reason to drop the utterance, or None."""
     found = (supervision.text or "").split()
     where = f"{split.name}: utterance '{supervision.id}'"
@@ -217,8 +228,8 @@ def _transcript_fault(split: Split, supervision: SupervisionSegment, corpus: Cor
     unknown = [word for word in found if words is not None and word not in words]
     if unknown and corpus.unknown_words == "error":
         raise DataError(
-            f"{where}: the word '{unknown[0]}' is not among the {len(words or ())} words of the lexicon. Add its pronunciation (lang.lexicon), "
-            "or set corpus.unknown_words to map or drop."
+            f"{where}: the word '{unknown[0]}' is not among the {len(words or ())} words of the lexicon. Add its pronunciation "
+            "(lang.lexicon), or set corpus.unknown_words to map or drop."
         )
     if unknown and corpus.unknown_words == "drop":
         return f"the word '{unknown[0]}' is not in the lexicon"
@@ -233,10 +244,13 @@ def _check_share(split: Split, largest: float) -> None:
         first = split.dropped[0]
         raise DataError(
             f"{split.name}: {len(split.dropped)} of {split.seen} utterances ({100 * share:.1f} %) would be dropped, expected at most "
-            f"{100 * largest:.1f} % (corpus.max_dropped). The first is '{first['id']}': {first['reason']}. Correct the transcripts or the lexicon."
+            f"{100 * largest:.1f} % (corpus.max_dropped). The first is '{first['id']}': {first['reason']}. Correct the transcripts or "
+            "the lexicon."
         )
     if not split.cuts:
-        raise DataError(f"{split.name}: expected utterances, found none of {split.seen} that can be used. Check the corpus and its options.")
+        raise DataError(
+            f"{split.name}: expected utterances, found none of {split.seen} that can be used. Check the corpus and its options."
+        )
 
 
 def check_splits(splits: list[Split], one_speaker: bool) -> None:
@@ -251,7 +265,9 @@ def check_splits(splits: list[Split], one_speaker: bool) -> None:
             )
         shared = sorted({cut.id for cut in first.cuts} & {cut.id for cut in second.cuts})
         if shared:
-            raise DataError(f"the utterance id '{shared[0]}' stands in {first.name} and in {second.name}, expected in one of them. Remove it from one.")
+            raise DataError(
+                f"the utterance id '{shared[0]}' stands in {first.name} and in {second.name}, expected in one of them. Remove it from one."
+            )
     everyone = sorted({speaker for split in splits for speaker in split.speakers()})
     if one_speaker and len(everyone) > 1:
         raise DataError(

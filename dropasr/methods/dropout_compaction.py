@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Literal, Union
 
-import numpy as np
 import torch
 from pydantic import Field
 
@@ -47,11 +46,11 @@ class MethodOptions(CommonOptions):
     initial_retention: float = Field(default=0.75, gt=0, lt=1)
     """Retention probability of all units when retention learning starts."""
     start: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the epochs before retention learning."""
+    """Share of the training steps before retention learning."""
     end: float = Field(default=0.5, gt=0, le=1)
-    """Share of the epochs after which every unit is decided (with the controller) or learning stops."""
-    passes_per_epoch: int = Field(default=3, ge=1)
-    """Passes of retention learning per epoch, evenly spread."""
+    """Share of the training steps after which every unit is decided (with the controller) or learning stops."""
+    passes: int = Field(default=9, ge=1)
+    """Passes of retention learning between `start` and `end`, evenly spread."""
     updates_per_pass: int = Field(default=8, ge=1)
     """Updates per pass."""
     frames_per_update: int = Field(default=2048, ge=2)
@@ -75,25 +74,23 @@ class Method(BaseMethod):
             raise CompactionError("the budget controller needs a budget: use the method in experiment.compact, or set controller: none.")
         if options.end <= options.start:
             raise CompactionError(f"dropout_compaction: end ({options.end}) must come after start ({options.start}).")
-        self.start_epoch = min(schedule.epochs - 1, round(options.start * schedule.epochs))
-        self.end_epoch = max(self.start_epoch + 1, min(schedule.epochs, round(options.end * schedule.epochs)))
         self.retention: list[torch.Tensor] = []
         self.phase = "before"
 
     def holds_out(self, epoch: int) -> bool:
-        return epoch < self.end_epoch
+        return epoch < self.options.end * self.schedule.epochs
 
-    def begin_epoch(self, net: AcousticModel, epoch: int, generator: np.random.Generator) -> None:
-        super().begin_epoch(net, epoch, generator)
-        if epoch == self.start_epoch and self.phase == "before":
-            initial = self.options.initial_retention
-            self.retention = [torch.full((width,), initial) for width in net.widths]
-            if epoch > 0:
-                # The trained units are about to be scaled by their retention probability: keep what the layers above read.
-                fold_scales(net.unit_groups(), [1 / probabilities for probabilities in self.retention])
-            self.phase = "learning"
+    def _begin_learning(self, net: AcousticModel, trained: bool) -> None:
+        initial = self.options.initial_retention
+        self.retention = [torch.full((width,), initial) for width in net.widths]
+        if trained:
+            # The trained units are about to be scaled by their retention probability: keep what the layers above read.
+            fold_scales(net.unit_groups(), [1 / probabilities for probabilities in self.retention])
+        self.phase = "learning"
 
     def training_mode(self, net: AcousticModel, epoch: int) -> None:
+        if self.phase == "before" and self.options.start == 0:
+            self._begin_learning(net, trained=False)
         if self.phase != "learning":
             open_gates(net)
             return
@@ -111,19 +108,25 @@ class Method(BaseMethod):
     def after_step(
         self, net: AcousticModel, epoch: int, step: int, optimiser: torch.optim.Optimizer, held_out: Union[HeldOut, None]
     ) -> None:
-        if self.phase != "learning" or epoch >= self.end_epoch:
+        begin, end = self.options.start * self.schedule.epochs, self.options.end * self.schedule.epochs
+        before, now = (epoch + (step + done) / self.schedule.steps_per_epoch for done in (0, 1))
+        if self.phase == "before" and now >= begin:
+            self._begin_learning(net, trained=True)
+            self.training_mode(net, epoch)
+        if self.phase != "learning" or before >= end:
             return
-        steps, passes = self.schedule.steps_per_epoch, self.options.passes_per_epoch
-        due = [round((index + 1) * steps / passes) - 1 for index in range(passes)]
-        if step not in due:
+        interval = (end - begin) / self.options.passes
+        # A small excess guards against rounding: the last pass must fall on the last step before `end`.
+        passed, due = (int((time - begin) / interval + 1e-9) for time in (before, now))
+        if due <= max(passed, 0):
             return
         if held_out is None:
             raise CompactionError("dropout compaction needs held-out frames: set train.held_out above 0.")
-        first = epoch == self.start_epoch and step == due[0]
-        if first and self.options.signal_frames:
+        if due == 1 and self.options.signal_frames:
             self._measure_signal(net, held_out)
-        self._learn(net, held_out)
-        decided = epoch == self.end_epoch - 1 and step == due[-1]
+        for _ in range(due - max(passed, 0)):
+            self._learn(net, held_out)
+        decided = due >= self.options.passes
         if decided and self.options.controller == "budget":
             self._decide(net)
         self._remove(net, optimiser, held_out, fold=decided)

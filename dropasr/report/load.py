@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,12 @@ def _check_same_decoding(paths: Paths, nets: list[Net]) -> None:
                 )
 
 
-def _test_evaluations(path: Path) -> int:
+def evaluations_on_test(path: Path, **wanted: str | int) -> int:
+    """How many lines of the log of evaluations on test have these values (`model`, `seed`, `row`); an absent log has none."""
     if not path.exists():
         return 0
-    return sum(1 for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return sum(all(line.get(key) == value for key, value in wanted.items()) for line in lines)
 
 
 def _load_net(paths: Paths, row: Row, timing: Timing) -> Net:
@@ -139,5 +142,5 @@ def load_run(config: Config, paths: Paths) -> Run:
         align=read_input(paths.align / "report.json", AlignReport, 4),
         corpus=read_input(paths.manifests / "report.json", CorpusReport, 1),
         lang=read_json(lang_report) if lang_report.exists() else {},
-        test_evaluations=_test_evaluations(paths.test_log),
+        test_evaluations=evaluations_on_test(paths.test_log),
     )

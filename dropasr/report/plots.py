@@ -49,7 +49,8 @@ def wer_against_rtf(results: Results) -> str:
     for colour, row in zip(_colours(len(results.rows)), results.rows):
         bars = [[row.wer - row.wer_interval[0]], [row.wer_interval[1] - row.wer]]
         name = f"{row.label} (reference)" if row.reference else row.label
-        axes.errorbar([row.rtf.model], [row.wer], yerr=np.maximum(bars, 0), fmt=MARKERS[row.kind], color=colour, capsize=4, markersize=8, label=name)
+        style = {"fmt": MARKERS[row.kind], "color": colour, "capsize": 4, "markersize": 8}
+        axes.errorbar([row.rtf.model], [row.wer], yerr=np.maximum(bars, 0), label=name, **style)
     axes.set_xscale("log")
     _plain_ticks(axes, [row.rtf.model for row in results.rows])
     axes.set_xlabel("RTF of the acoustic model (log scale; left is faster)")

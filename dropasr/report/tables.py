@@ -161,6 +161,7 @@ def comparison_table(results: Results) -> Table:
     for item in results.comparisons:
         row, other = by_name[item.row], by_name[item.difference.to]
         gained = interval(item.difference.mean, item.difference.interval, signed=True)
-        lines.append((row.label, other.label, f"{row.wer:.2f}", f"{other.wer:.2f}", gained, f"{row.dev_ce - other.dev_ce:+.4f}", item.outcome))
+        more_ce = f"{row.dev_ce - other.dev_ce:+.4f}"
+        lines.append((row.label, other.label, f"{row.wer:.2f}", f"{other.wer:.2f}", gained, more_ce, item.outcome))
     header = ("compacted", "from scratch", "WER %", "WER % from scratch", "difference [95 %]", "difference of dev CE", "outcome")
     return Table(header, lines, frozenset({0, 1, 6}))

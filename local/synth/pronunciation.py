@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from synth.espeak import Espeak
-
 from dropasr.errors import DataError
+from synth.espeak import Espeak
 
 _ARPABET = {
     "p": "P", "b": "B", "t": "T", "d": "D", "k": "K", "ɡ": "G", "tʃ": "CH", "dʒ": "JH", "f": "F", "v": "V", "θ": "TH", "ð": "DH",
@@ -16,7 +15,7 @@ _ARPABET = {
     "oʊ": "OW", "aʊ": "AW", "əl": "AX L", "n̩": "AX N", "iə": "IY AX", "aɪə": "AY AX", "aɪɚ": "AY ER", "ɑːɹ": "AA R", "ɔːɹ": "AO R",
     "oːɹ": "AO R", "ɛɹ": "EH R", "ɪɹ": "IH R", "ʊɹ": "UH R",
 }  # fmt: skip
-_RARE = 0.1
+_RARE = 0.05
 """Share of a word's occurrences below which a pronunciation is left out."""
 
 
@@ -25,7 +24,9 @@ def _phones(word: str, symbols: list[str]) -> str:
     for symbol in symbols:
         plain = symbol.strip("ˈˌ")
         if plain not in _ARPABET:
-            raise DataError(f"the word '{word}': no phone is known for eSpeak NG's '{plain}' in '{'_'.join(symbols)}'; add it to {__file__}.")
+            raise DataError(
+                f"the word '{word}': no phone is known for eSpeak NG's '{plain}' in '{'_'.join(symbols)}'; add it to {__file__}."
+            )
         phones.append(_ARPABET[plain])
     return " ".join(phones)
 

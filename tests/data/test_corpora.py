@@ -54,7 +54,9 @@ def test_yesno(corpora: Path, paths: Paths, inside: str) -> None:
     for cut in cuts["test"]:
         assert cut.supervisions[0].text.split() == ["YES" if digit == "1" else "NO" for digit in cut.id.split("_")]
         assert cut.supervisions[0].speaker == "yesno" and cut.sampling_rate == 8000
-    assert np.array_equal(cuts["dev"][0].load_audio()[0], soundfile.read(corpora / "waves_yesno" / f"{cuts['dev'][0].id}.wav", dtype="float32")[0])
+    assert np.array_equal(
+        cuts["dev"][0].load_audio()[0], soundfile.read(corpora / "waves_yesno" / f"{cuts['dev'][0].id}.wav", dtype="float32")[0]
+    )
     counts = report(paths)
     assert counts["one_speaker"] is True and counts["splits"]["test"]["words"] == 240 and counts["splits"]["dev"]["words"] == 48
 
@@ -115,6 +117,8 @@ def test_missing_corpora(paths: Paths, tmp_path: Path, monkeypatch: pytest.Monke
         stage.prepare(configured("fsdd", tmp_path), paths, nj=1)
     with pytest.raises(DataError, match="nowhere', which is no folder"):
         stage.prepare(configured("yesno", tmp_path / "nowhere"), paths, nj=1)
+    with pytest.raises(DataError, match="made on the spot"):
+        stage.prepare(configured("synth_commands", tmp_path), paths, nj=1)
 
     def offline(target_dir: Path) -> Path:
         raise URLError("no route to host")
@@ -125,7 +129,9 @@ def test_missing_corpora(paths: Paths, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_download_is_prepared_from_where_lhotse_put_it(corpora: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lhotse.recipes.download_yesno", lambda target_dir: shutil.copytree(corpora / "waves_yesno", target_dir / "waves_yesno"))
+    monkeypatch.setattr(
+        "lhotse.recipes.download_yesno", lambda target_dir: shutil.copytree(corpora / "waves_yesno", target_dir / "waves_yesno")
+    )
     stage.prepare(configured("yesno", None), paths, nj=1)
     cut = next(iter(CutSet.from_file(paths.cuts("test"))))
     assert Path(cut.recording.sources[0].source).parent == (paths.corpus / "waves_yesno").resolve()

@@ -24,7 +24,9 @@ TINY = ("train_utterances=14", "dev_utterances=4", "test_utterances=6", "lm_sent
 
 def make(folder: Path, nj: int, *settings: str) -> Paths:
     paths = Paths(folder, folder / "exp", "feedforward", 1)
-    config = load_config(REPOSITORY / "conf" / "synth_commands.yaml", settings=[f"corpus.options.{setting}" for setting in (*TINY, *settings)])
+    config = load_config(
+        REPOSITORY / "conf" / "synth_commands.yaml", settings=[f"corpus.options.{setting}" for setting in (*TINY, *settings)]
+    )
     stage.prepare(config, paths, nj)
     return paths
 

@@ -31,7 +31,9 @@ class Corpus:
         for number, (speaker, text) in enumerate((("ann", "YES NO"), ("bob", "NO"), ("ann", "NO YES YES")), 1):
             path = write_wav(folder / f"utt{number}.wav", 4000 + number)
             self.recordings.append(Recording.from_file(path))
-            self.supervisions.append(SupervisionSegment(f"utt{number}", f"utt{number}", 0.0, (4000 + number) / RATE, 0, text, speaker=speaker))
+            self.supervisions.append(
+                SupervisionSegment(f"utt{number}", f"utt{number}", 0.0, (4000 + number) / RATE, 0, text, speaker=speaker)
+            )
 
     def check(self, words: set[str] | None = None, nj: int = 1, **options: object) -> Split:
         options = {"name": "tiny", "prepare": "lhotse:yesno", "sample_rate": RATE, **options}

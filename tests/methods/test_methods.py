@@ -61,7 +61,7 @@ def test_controller_meets_the_budget_gradually(target):
     net, method, history = run_compaction({"start": 0.2, "end": 0.6, "min_units": 2}, widths=(120, 120, 120), target=target)
     full = net_of([120] * 3).macs_per_frame()
     assert net.macs_per_frame() / full == pytest.approx(target, rel=0.03)
-    assert history[1] == [120] * 3 and history[5] == net.widths
+    assert history[1] == [120] * 3 and history[6] == net.widths
     assert any(widths not in ([120] * 3, net.widths) for widths in history), "units must leave while training, not only at the end"
     assert all(gate.multiplier is None for gate in net.gates)
 

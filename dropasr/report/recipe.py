@@ -1,0 +1,116 @@
+"""Experiments over several seeds: one JSON file per net and seed, and the table that pools them.
+
+`collect` keeps what a finished run measured in `RECIPE/rows/`; `table` makes RESULTS.md and results.json from these files alone.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from dropasr.config import Config
+from dropasr.errors import MeasurementError, StageError
+from dropasr.files import hash_of, read_json, sha256_file, write_json, write_text
+from dropasr.paths import Paths
+from dropasr.report import recipe_page
+from dropasr.report.load import Net, Run, evaluations_on_test, load_run
+from dropasr.report.pool import make_recipe_results
+from dropasr.report.recipe_schema import StoredRow
+from dropasr.report.results import make_results, row_hashes
+from dropasr.report.schema import Results, check_results
+
+
+def row_path(folder: Path, corpus: str, model: str, row: str, seed: int) -> Path:
+    """The file of one net and seed."""
+    return folder / "rows" / f"{corpus.replace(' ', '_').replace('/', '_')}-{model}-{row}-seed{seed}.json"
+
+
+def is_collected(config: Config, paths: Paths, folder: Path) -> bool:
+    """Whether the recipe holds every row of this configuration, model and seed."""
+    for name, wanted in row_hashes(config).items():
+        path = row_path(folder, config.corpus.name, paths.model, name, paths.seed)
+        if not path.exists() or read_json(path).get("config_hash") != wanted:
+            return False
+    return True
+
+
+def _stored(net: Net, run: Run, results: Results, hashes: dict[str, str], paths: Paths) -> StoredRow:
+    figures = next(row for row in results.rows if row.name == net.name)
+    return StoredRow(
+        corpus=results.corpus,
+        note=results.note,
+        one_speaker=results.one_speaker,
+        command=results.command,
+        config_hash=hashes[net.name],
+        timing_id=sha256_file(paths.rtf)[:16],
+        test_evaluations=evaluations_on_test(paths.test_log, model=paths.model, seed=paths.seed, row=net.name),
+        hardware=results.hardware,
+        stack=results.stack,
+        figures=figures,
+        utterances=[(item.id, item.speaker, item.words, item.errors) for item in net.scores.test.utterances],
+        model_seconds=_short(net.timing.model_seconds),
+        total_seconds=_short(net.timing.total_seconds),
+    )
+
+
+def _short(seconds: np.ndarray) -> list[list[float]]:
+    """Microseconds are more than a clock gives."""
+    return [[float(f"{value:.4g}") for value in line] for line in seconds]
+
+
+def _write(path: Path, row: StoredRow) -> None:
+    """One key per line, long lists on one line: small, and readable in a diff."""
+    lines = [f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in row.model_dump(mode="json").items()]
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def collect(config: Config, paths: Paths, folder: Path) -> None:
+    """Add the nets of a finished run to a recipe; rows that are there for this configuration are left alone.
+
+    Raises StageError where the run is not finished, or was made with another configuration.
+    """
+    folder = Path(folder)
+    if is_collected(config, paths, folder):
+        print(f"{config.corpus.name}, {paths.model}, seed {paths.seed}: already in {folder.name}/rows; remove its files to measure again")
+        return
+    hashes = row_hashes(config)
+    again = f"Run all stages with the same options first: bash run.sh … --seed {paths.seed}"
+    if not paths.results.exists():
+        raise StageError(f"{paths.results}: no finished run to collect. {again}.")
+    recorded = check_results(read_json(paths.results), str(paths.results))
+    if recorded.config_hash != hash_of(hashes):
+        raise StageError(f"{paths.results}: made with another configuration than the one given now. {again}.")
+    run = load_run(config, paths)
+    results = make_results(config, run).model_copy(update={"command": recorded.command})
+    for net in run.nets:
+        path = row_path(folder, results.corpus, paths.model, net.name, paths.seed)
+        _write(path, _stored(net, run, results, hashes, paths))
+    print(f"{results.corpus}, {paths.model}, seed {paths.seed}: {len(run.nets)} rows written to {folder.name}/rows")
+
+
+def load_rows(folder: Path) -> list[StoredRow]:
+    """All rows of a recipe; MeasurementError naming a file that has another form, StageError where there are none."""
+    files = sorted((folder / "rows").glob("*.json"))
+    if not files:
+        raise StageError(f"{folder / 'rows'}: no rows to make a table from. Run: bash recipes/{folder.name}/run.sh.")
+    rows = []
+    for path in files:
+        try:
+            rows.append(StoredRow.model_validate(read_json(path)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise MeasurementError(f"{path}: {key}: {first['msg']}. Remove the file and run: bash recipes/{folder.name}/run.sh.") from None
+    return rows
+
+
+def table(folder: Path) -> None:
+    """Pool the rows of a recipe: write RESULTS.md and results.json, print the table and the claims."""
+    folder = Path(folder)
+    results = make_recipe_results(load_rows(folder), f"bash recipes/{folder.name}/run.sh")
+    write_json(folder / "results.json", results.model_dump(mode="json"))
+    write_text(folder / "RESULTS.md", recipe_page.to_markdown(results))
+    print(recipe_page.to_terminal(results))

@@ -1,0 +1,238 @@
+"""Stage 9 on a run made by hand: figures, forms, and refusals."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from dropasr.errors import MeasurementError, StageError
+from dropasr.report import results as results_module
+from dropasr.report.build import build
+from dropasr.report.load import load_run
+from dropasr.report.results import command_line, make_results, row_hashes
+from dropasr.report.schema import Record, Results, check_results
+from dropasr.report.sections import cautions, headline
+from dropasr.report.tables import count, short_units, terminal_table, units
+
+sys.path.insert(0, str(Path(__file__).parent))
+from report_case import edit, make_config, make_run  # noqa: E402 (the folder above is on the path only now)
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+COMPACT = "dropout_compaction@0.25"
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = make_config()
+    return config, make_run(tmp_path, config)
+
+
+def results_of(run) -> Results:
+    return make_results(run[0], load_run(*run))
+
+
+def test_figures_of_the_table(run):
+    rows = {row.name: row for row in results_of(run).rows}
+    assert list(rows)[:2] == ["dense", "annealed_dropout"]
+    # 2 errors in 50 words per speaker are 4 %; all speakers alike, so the interval has no width.
+    assert rows["dense"].wer == pytest.approx(4.0)
+    assert rows["dense"].wer_interval == pytest.approx((4.0, 4.0))
+    assert rows["small_dense@0.125"].wer_difference.mean == pytest.approx(6.0)
+    assert rows["small_dense@0.125"].wer_difference.interval == pytest.approx((6.0, 6.0))
+    # 0.08 s against 0.02 s for the model; (0.01 + 0.08 + 0.05) against (0.01 + 0.02 + 0.05) for all.
+    assert rows[COMPACT].speedup.model == pytest.approx(4.0)
+    assert rows[COMPACT].speedup.interval == pytest.approx((4.0, 4.0))
+    assert rows[COMPACT].speedup.total == pytest.approx(0.14 / 0.08)
+    assert rows[COMPACT].dev_ce == pytest.approx(2.2 / 4 + 1)
+    assert rows[COMPACT].label == "dropout compaction 1/4"
+    assert rows["small_dense@0.125"].label == "small dense from scratch 1/8"
+
+
+def test_reference_is_the_large_net_that_is_better_on_dev(run):
+    assert results_of(run).reference == "dense"
+
+    def better_on_dev(scores):
+        scores["dev"] = dict(json.loads((run[1].scores("dense")).read_text())["dev"])
+        for item in scores["dev"]["utterances"]:
+            item["sub"] = 0
+        scores["dev"].update(errors=0, sub=0, wer=0.0)
+
+    # annealed dropout is worse on test, yet it becomes the reference: dev chooses.
+    edit(run[1].scores("annealed_dropout"), better_on_dev)
+    results = results_of(run)
+    assert results.reference == "annealed_dropout"
+    by_name = {row.name: row for row in results.rows}
+    assert by_name["dense"].wer_difference.to == "annealed_dropout"
+    assert by_name["dense"].wer_difference.mean == pytest.approx(-2.0)
+
+
+def test_equal_on_dev_is_decided_by_cross_entropy(run):
+    dense = json.loads(run[1].scores("dense").read_text())["dev"]
+    edit(run[1].scores("annealed_dropout"), lambda scores: scores.update(dev=dense))
+    edit(run[1].net("annealed_dropout") / "summary.json", lambda summary: summary["history"][-1].update(dev_ce=0.1))
+    assert results_of(run).reference == "annealed_dropout"
+
+
+def test_same_size_nets_are_compared(run):
+    found = {item.row: item for item in results_of(run).comparisons}
+    assert set(found) == {COMPACT, "dropout_compaction@0.125"}
+    assert found[COMPACT].difference.to == "small_dense@0.25"
+    assert found[COMPACT].difference.mean == pytest.approx(-2.0)
+    assert found[COMPACT].outcome == "better"
+
+
+def test_interval_that_touches_zero_is_a_tie(tmp_path):
+    config = make_config()
+    run = config, make_run(tmp_path, config, errors={COMPACT: 3})
+    results = results_of(run)
+    assert results.comparisons[0].outcome == "tie"
+    assert "It ties with small dense from scratch 1/4" in headline(results)[0]
+
+
+def test_files_of_the_report(run, capsys):
+    config, paths = run
+    build(config, paths, 1)
+    value = json.loads(paths.results.read_text(encoding="utf-8"))
+    check_results(value, "results.json")
+    wanted = {"name", "method", "model", "seed", "units", "parameters", "macs_per_second", "wer", "wer_interval", "train_seconds"}
+    assert {"corpus", "command", "hardware", "stack", "rows"} <= set(value)
+    assert wanted <= set(value["rows"][0])
+    assert {"to", "mean", "interval"} <= set(value["rows"][0]["wer_difference"])
+    assert {"features", "model", "search", "total"} == set(value["rows"][0]["rtf"])
+    assert {"model", "total", "interval"} <= set(value["rows"][0]["speedup"])
+    text = (paths.report / "report.md").read_text(encoding="utf-8")
+    assert "Figures made by hand." in text
+    assert "4.00 [4.00, 4.00]" in text
+    assert "empty transcript" in text
+    for name in re.findall(r"\]\((plots/[^)]*)\)", text):
+        ElementTree.parse(paths.report / name)
+    assert len(list((paths.report / "plots").glob("*.svg"))) == 4  # WER against RTF, training, retention of two nets
+
+
+def test_page_needs_nothing_else(run):
+    config, paths = run
+    build(config, paths, 1)
+    page = (paths.report / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4
+    namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\"' <]*", page)) <= namespaces
+    assert not re.search(r"<(script|link|img|iframe)\b", page)
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    for target in re.findall(r'(?:href="#|url\(#)([^")]*)', page):
+        assert target in ids
+
+
+def test_terminal_table_fits(run):
+    lines = terminal_table(results_of(run)).splitlines()
+    assert max(map(len, lines)) <= 150
+    assert len(lines) == 7
+    assert "+6.00 [+6.00, +6.00]" in lines[5 - 1 + 1 - 1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    [
+        (lambda paths: paths.rtf.unlink(), MeasurementError, ["rtf.json", "--stage 8"]),
+        (lambda paths: edit(paths.rtf, lambda value: value["rows"].pop(COMPACT)), MeasurementError, [COMPACT, "--stage 8"]),
+        (lambda paths: paths.scores(COMPACT).unlink(), MeasurementError, [COMPACT, "no WER", "--stage 7"]),
+        (lambda paths: (paths.net("dense") / "summary.json").unlink(), StageError, ["summary.json", "--stage 5"]),
+        (lambda paths: (paths.net(COMPACT) / "summary.json").unlink(), StageError, ["summary.json", "--stage 6"]),
+        (lambda paths: edit(paths.net("dense") / "summary.json", lambda v: v.pop("units")), StageError, ["'units' is missing", "--stage 5"]),
+        (lambda paths: edit(paths.rtf, lambda v: v["rows"]["dense"].update(model=float("nan"))), MeasurementError, ["rows.dense.model"]),
+        (lambda paths: edit(paths.scores(COMPACT), lambda v: v["test"].update(wer=1.0)), MeasurementError, ["test", "WER 1.0"]),
+        (lambda paths: edit(paths.scores(COMPACT), lambda v: v.update(beam=9.0)), MeasurementError, ["beam 14.0", "found 9.0"]),
+        (
+            lambda paths: edit(paths.scores(COMPACT), lambda v: v["test"]["utterances"][3].update(id="other")),
+            MeasurementError,
+            ["same test utterances", "s0-3"],
+        ),
+        (lambda paths: (paths.align / "report.json").write_text("{"), StageError, ["report.json", "--stage 4"]),
+    ],
+)
+def test_figure_without_its_counterpart_is_refused(run, spoil, error, words):
+    config, paths = run
+    spoil(paths)
+    with pytest.raises(error) as caught:
+        build(config, paths, 1)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert not paths.results.exists()
+
+
+def test_cautions(run, tmp_path):
+    told = " ".join(cautions(results_of(run)))
+    assert "Figures made by hand." in told
+    assert "200 words" in told and "4 speakers" in told and "One training seed" in told
+    assert "same number of epochs" not in told
+    edit(run[1].net(COMPACT) / "summary.json", lambda value: value.update(epochs=9))
+    assert "did not get the same number of epochs" in " ".join(cautions(results_of(run)))
+
+
+def test_one_speaker_is_said(tmp_path):
+    config = make_config()
+    config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"one_speaker": True})})
+    run = config, make_run(tmp_path, config, speakers=1)
+    results = results_of(run)
+    assert results.bootstrap_unit == "utterance"
+    told = " ".join(cautions(results))
+    assert "one speaker" in told and "utterances instead of speakers" in told
+
+
+def test_schema_in_docs_is_the_one_in_code():
+    assert json.loads((DOCS / "results.schema.json").read_text(encoding="utf-8")) == Results.model_json_schema()
+
+
+def _fields(record: type[Record]) -> set[str]:
+    return set(record.model_fields)
+
+
+def test_schema_page_names_every_field():
+    from dropasr.report import recipe_schema, schema
+
+    text = (DOCS / "results-schema.md").read_text(encoding="utf-8")
+    records = {value for module in (schema, recipe_schema) for value in vars(module).values() if isinstance(value, type)}
+    for record in records:
+        if issubclass(record, Record) and record is not Record:
+            missing = [name for name in _fields(record) if f"`{name}`" not in text]
+            assert not missing, f"{record.__name__}: {missing}"
+
+
+def test_every_field_has_a_line_of_documentation():
+    for name, field in Results.model_json_schema()["$defs"].items():
+        assert all(value.get("description") for value in field["properties"].values()), name
+
+
+def test_results_of_another_form_are_refused(run):
+    value = results_of(run).model_dump(mode="json")
+    del value["rows"][0]["wer_interval"]
+    with pytest.raises(MeasurementError, match=r"x\.json: rows\.0\.wer_interval"):
+        check_results(value, "x.json")
+
+
+def test_command_is_told_without_paths_of_the_machine(monkeypatch, tmp_path):
+    monkeypatch.delenv(results_module.COMMAND, raising=False)
+    monkeypatch.chdir(tmp_path)
+    words = ["/x/dropasr/__main__.py", "report", "--stage", "9", "--conf", str(tmp_path / "conf/a.yaml"), "--corpus-dir=/y/z/speech", "--seed", "2"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert command_line() == "bash run.sh --conf conf/a.yaml --corpus-dir=/path/to/speech --seed 2"
+    monkeypatch.setenv(results_module.COMMAND, "bash run.sh --seed 3")
+    assert command_line() == "bash run.sh --seed 3"
+
+
+def test_row_hashes_do_not_depend_on_machine_or_on_other_rows():
+    one = row_hashes(make_config())
+    config = make_config(budgets=[0.25])
+    elsewhere = config.model_copy(update={"corpus": config.corpus.model_copy(update={"corpus_dir": "/somewhere"})})
+    assert row_hashes(elsewhere) == {name: value for name, value in one.items() if "0.125" not in name}
+    longer = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 3})})
+    assert row_hashes(longer)["dense"] != one["dense"]
+
+
+def test_numbers_for_people():
+    assert [count(value) for value in (999, 1000, 4_456_448, 45_600_000, 456_000_000, 999_999)] == ["999", "1.00k", "4.46M", "45.6M", "456M", "1.00M"]
+    assert units([5, 5]) == "2×5" and units([5, 6]) == "5 6" and short_units([5, 7, 6]) == "3×(5-7)"

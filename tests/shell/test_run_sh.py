@@ -1,0 +1,139 @@
+"""run.sh: what it answers before anything is installed, and how it calls the verbs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+RUN = REPOSITORY / "run.sh"
+
+
+@pytest.fixture
+def no_venv(tmp_path: Path) -> dict[str, str]:
+    """An environment whose virtual environment does not exist yet."""
+    return {**os.environ, "DROPASR_VENV": str(tmp_path / "venv")}
+
+
+def run_sh(environment: dict[str, str], cwd: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", str(RUN), *argv], capture_output=True, text=True, cwd=cwd, env=environment, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--stage", "abc"], ["'--stage'", "'abc'", "from 1 (data) to 9 (report)"]),
+        (["--stage", "99"], ["'--stage'", "'99'", "9 (report)"]),
+        (["--stage"], ["'--stage'", "missing"]),
+        (["--confg", "x"], ["'--confg'", "did you mean '--conf'"]),
+        (["--conf", "$(touch evaluated).yaml"], ["'$(touch evaluated).yaml'"]),
+        (["--stage", "3", "--stop-stage", "2"], ["'--stop-stage'"]),
+        (["tests"], ["'tests'"]),
+        (["test", "quick"], ["'quick'", "fast", "slow"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_wrong_options_exit_with_2_and_install_nothing(no_venv: dict[str, str], tmp_path: Path, argv: list[str], words: list[str]):
+    started = time.monotonic()
+    result = run_sh(no_venv, tmp_path, *argv)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and result.stdout == ""
+    assert all(word in result.stderr for word in words), result.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(("option", "words"), [("--help", ["--stop-stage M", "usage:"]), ("--list", ["5 train", "DATA/manifests"])])
+def test_help_and_list_install_nothing(no_venv: dict[str, str], tmp_path: Path, option: str, words: list[str]):
+    result = run_sh(no_venv, tmp_path, option)
+    assert result.returncode == 0 and result.stderr == ""
+    assert all(word in result.stdout for word in words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unusable_python_is_named(no_venv: dict[str, str], tmp_path: Path):
+    result = run_sh({**no_venv, "DROPASR_PYTHON": "/bin/false"}, tmp_path)
+    assert result.returncode == 1 and "DROPASR_PYTHON=/bin/false" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(no_venv: dict[str, str], tmp_path: Path):
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "thesis.txt").write_text("mine", encoding="utf-8")
+    result = run_sh(no_venv, tmp_path)
+    assert result.returncode == 1 and "is no virtual environment" in result.stderr
+    assert (tmp_path / "venv" / "thesis.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_failing_pip_shows_its_last_lines_and_leaves_no_stamp(tmp_path: Path):
+    """With a Python whose `-m venv` makes an environment in which pip fails."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"""#!/bin/bash
+if [[ $1 == -c ]]; then [[ $2 != *realpath* ]] || echo "$0"; exit 0; fi
+if [[ $1 == -m && $2 == venv ]]; then mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; touch "$4/pyvenv.cfg"; exit 0; fi
+if [[ $1 == -m && $2 == dropasr.options ]]; then exec {sys.executable} "$@"; fi
+echo "no matching distribution"; exit 1
+""",
+        encoding="utf-8",
+    )
+    python.chmod(0o755)
+    environment = {**os.environ, "DROPASR_VENV": str(tmp_path / "venv"), "DROPASR_PYTHON": str(python)}
+    for _ in range(2):
+        result = run_sh(environment, tmp_path)
+        assert result.returncode == 1
+        assert "no matching distribution\nerror: pip could not install the packages" in result.stderr
+        assert "making the environment" in result.stdout
+        assert not (tmp_path / "venv" / "dropasr-stamp").exists()
+
+
+@pytest.fixture
+def recording_venv(tmp_path: Path) -> tuple[dict[str, str], Path]:
+    """A finished environment whose Python parses options and only writes down every other call; verb `lang` fails with exit code 7."""
+    calls = tmp_path / "calls.txt"
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f"""#!/bin/bash
+if [[ $1 == -c || $2 == dropasr.options ]]; then exec {sys.executable} "$@"; fi
+{{ printf '%s|' "$PWD" "$DROPASR_CALLER_DIR" "${{@:2}}"; echo; }} >> {calls}
+[[ $3 != lang ]] || exit 7
+""",
+        encoding="utf-8",
+    )
+    python.chmod(0o755)
+    packages = tmp_path / "venv" / "lib" / "python3.10" / "site-packages"
+    packages.mkdir(parents=True)
+    made_from = hashlib.sha256(b"".join((REPOSITORY / name).read_bytes() for name in ("requirements.txt", "pyproject.toml"))).hexdigest()
+    (tmp_path / "venv" / "dropasr-stamp").write_text(f"{REPOSITORY} {made_from}\nsome stack\nsome python\n", encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if key != "DROPASR_PYTHON"}
+    return {**environment, "DROPASR_VENV": str(tmp_path / "venv")}, calls
+
+
+def test_every_stage_is_one_call_with_the_same_options(recording_venv: tuple[dict[str, str], Path], tmp_path: Path):
+    environment, calls = recording_venv
+    argv = ["--stage", "5", "--stop-stage=6", "--set", "corpus.note=a  $(b) 'c'", "--exp-dir", "my exp"]
+    result = run_sh(environment, tmp_path, *argv)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("some stack, threads: ")
+    expected = ["|".join([str(REPOSITORY), str(tmp_path), "dropasr", verb, *argv, ""]) for verb in ("plan", "train", "compact")]
+    assert calls.read_text(encoding="utf-8").splitlines() == expected
+
+
+def test_a_failing_stage_ends_the_run_with_its_exit_code(recording_venv: tuple[dict[str, str], Path], tmp_path: Path):
+    environment, calls = recording_venv
+    assert run_sh(environment, tmp_path, "--stage", "2").returncode == 7
+    assert [line.split("|")[3] for line in calls.read_text(encoding="utf-8").splitlines()] == ["plan", "features", "lang"]
+
+
+def test_a_ready_environment_costs_less_than_a_second(recording_venv: tuple[dict[str, str], Path], tmp_path: Path):
+    environment, _ = recording_venv
+    started = time.monotonic()
+    subprocess.run(["bash", "-c", "source local/env.sh; dropasr_environment"], cwd=REPOSITORY, env=environment, check=True)
+    assert time.monotonic() - started < 1.0

@@ -1,0 +1,340 @@
+"""What has to run after a change, on stages whose functions are replaced by ones that only write their outputs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dropasr import stamps as stamps_module
+from dropasr.cli import main
+from dropasr.config import Config, load_config
+from dropasr.errors import ConfigError, DropasrError, StageError
+from dropasr.files import read_json
+from dropasr.paths import Paths
+from dropasr.stages import BY_VERB, STAGES, ancestors, list_text
+from dropasr.stamps import Stamps, lock_folder
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Verbs of the stages that really ran; each writes the outputs that it declares."""
+    verbs: list[str] = []
+
+    class FakeModule:
+        def __init__(self, module: str) -> None:
+            self.module = module
+
+        def __getattr__(self, function: str) -> Callable[[Config, Paths, int], None]:
+            stage = next(stage for stage in STAGES if stage.function == f"{self.module}:{function}")
+
+            def work(config: Config, paths: Paths, nj: int) -> None:
+                verbs.append(stage.verb)
+                for output in stage.outputs(config, paths):
+                    path = output if output.suffix else output / "file.txt"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text("made", encoding="utf-8")
+
+            return work
+
+    monkeypatch.setattr(stamps_module, "importlib", type("FakeImportlib", (), {"import_module": FakeModule, "util": importlib.util}))
+    return verbs
+
+
+class Experiment:
+    """A small experiment in a temporary folder."""
+
+    def __init__(self, yaml: Path, folder: Path) -> None:
+        self.yaml = yaml
+        self.folder = folder
+
+    def stamps(self, *settings: str, seed: int = 1) -> Stamps:
+        paths = Paths(self.folder / "data", self.folder / "exp", "feedforward", seed)
+        return Stamps(load_config(self.yaml, settings=list(settings)), paths)
+
+    def to_do(self, *settings: str, seed: int = 1) -> list[int]:
+        stamps = self.stamps(*settings, seed=seed)
+        return [stage.number for stage in STAGES if stamps.reason_to_run(stage) is not None]
+
+    def run(self, *settings: str) -> None:
+        stamps = self.stamps(*settings)
+        for stage in STAGES:
+            if stamps.reason_to_run(stage) is not None:
+                stamps.run(stage, nj=1)
+
+
+@pytest.fixture
+def experiment(tiny_yaml, tmp_path: Path) -> Experiment:
+    return Experiment(tiny_yaml(), tmp_path)
+
+
+def test_the_functions_of_the_table_exist():
+    for stage in STAGES:
+        module, _, function = stage.function.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_table_is_in_order():
+    assert [stage.number for stage in STAGES] == list(range(1, 10))
+    for stage in STAGES:
+        assert all(BY_VERB[verb].number < stage.number for verb in stage.upstream)
+    assert [stage.verb for stage in ancestors(BY_VERB["align"])] == ["data", "features", "lang"]
+    assert all(f"{stage.number} {stage.verb}" in list_text() and stage.writes in list_text() for stage in STAGES)
+
+
+def test_everything_runs_once(experiment: Experiment, calls: list[str]):
+    experiment.run()
+    assert calls == [stage.verb for stage in STAGES]
+    assert experiment.to_do() == []
+    experiment.run()
+    assert len(calls) == 9
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("corpus.max_dropped=0.5", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("corpus.options.seed=2", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("features.num_mel_bins=24", [2, 4, 5, 6, 7, 8, 9]),
+        ("lang.order=2", [3, 4, 5, 6, 7, 8, 9]),
+        ("align.width=24", [4, 5, 6, 7, 8, 9]),
+        ("train.epochs=3", [5, 6, 7, 8, 9]),
+        ("model.width=40", [5, 6, 7, 8, 9]),
+        ("methods.dense.teacher_weight=0.5", [5, 6, 7, 8, 9]),
+        ("experiment.budgets=[0.5]", [5, 6, 7, 8, 9]),
+        ("decode.beam=9", [7, 8, 9]),
+        ("rtf.repeats=5", [8, 9]),
+        ("corpus.note=hello", [9]),
+        ("corpus.name=other", [9]),
+        ("train.epochs=2", []),
+    ],
+)
+def test_a_changed_value_redoes_what_depends_on_it(experiment: Experiment, calls: list[str], setting: str, expected: list[int]):
+    experiment.run()
+    assert experiment.to_do(setting) == expected
+    calls.clear()
+    experiment.run(setting)
+    assert [BY_VERB[verb].number for verb in calls] == expected
+
+
+def test_another_seed_shares_data_and_alignment(experiment: Experiment, calls: list[str]):
+    experiment.run()
+    assert experiment.to_do(seed=2) == [5, 6, 7, 8, 9]
+
+
+def test_search_backends_count_by_what_is_installed(experiment: Experiment, calls: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stamps_module, "installed_backends", lambda: ["k2", "kaldi"])
+    experiment.run("decode.backend=k2")
+    assert experiment.to_do("decode.backend=auto") == []
+    assert experiment.to_do("decode.backend=kaldi") == [4, 5, 6, 7, 8, 9]
+    monkeypatch.setattr(stamps_module, "installed_backends", lambda: ["kaldi"])
+    assert experiment.to_do("decode.backend=k2")[0] == 3
+
+
+def test_installed_backends_are_those_that_can_be_imported():
+    from dropasr.lang.graph import installed_backends
+
+    assert stamps_module.installed_backends() == installed_backends()
+
+
+def test_files_count_by_content(experiment: Experiment, calls: list[str], tmp_path: Path):
+    (tmp_path / "a.txt").write_text("KEN LO\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("KEN LO\n", encoding="utf-8")
+    experiment.run(f"lang.text={tmp_path}/a.txt")
+    assert experiment.to_do(f"lang.text={tmp_path}/b.txt") == []
+    (tmp_path / "a.txt").write_text("LO KEN\n", encoding="utf-8")
+    assert experiment.to_do(f"lang.text={tmp_path}/a.txt")[0] == 3
+    with pytest.raises(ConfigError, match="lang.text: there is no file .*c.txt"):
+        experiment.to_do(f"lang.text={tmp_path}/c.txt")
+
+
+def test_a_new_recording_in_the_corpus_folder_redoes_all(experiment: Experiment, calls: list[str], tmp_path: Path):
+    folder = tmp_path / "corpus" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "a.wav").write_bytes(b"a")
+    setting = f"corpus.corpus_dir={folder.parent}"
+    experiment.run(setting)
+    assert experiment.to_do(setting) == []
+    (folder / "b.wav").write_bytes(b"b")
+    assert experiment.to_do(setting) == list(range(1, 10))
+    with pytest.raises(ConfigError, match="corpus_dir: expected a folder"):
+        experiment.to_do(f"corpus.corpus_dir={folder}/none")
+
+
+def test_missing_inputs_name_the_stage_that_makes_them(experiment: Experiment, calls: list[str]):
+    words = r"stage 7 \(decode\): its inputs are missing: stage 1 \(data\) makes them .*--stage 1 --stop-stage 7"
+    with pytest.raises(StageError, match=words):
+        experiment.stamps().run(BY_VERB["decode"], nj=1)
+    assert calls == []
+
+
+def test_stale_inputs_name_the_stage_and_the_change(experiment: Experiment, calls: list[str]):
+    experiment.run()
+    calls.clear()
+    with pytest.raises(StageError, match=r"stage 5 \(train\) made is not for this configuration: train.epochs 2 → 3\. .*--stage 5"):
+        experiment.stamps("train.epochs=3").run(BY_VERB["decode"], nj=1)
+    assert calls == []
+
+
+def test_lost_and_changed_outputs_are_made_again(experiment: Experiment, calls: list[str]):
+    experiment.run()
+    stamps = experiment.stamps()
+    (stamps.paths.features("dev") / "file.txt").unlink()
+    assert "features/dev" in (stamps.reason_to_run(BY_VERB["features"]) or "")
+    assert experiment.to_do() == [2]
+    stamps.paths.scores("dense").write_text("cut", encoding="utf-8")
+    assert experiment.to_do() == [2, 7]
+
+
+def test_a_stage_that_fails_leaves_no_stamp(experiment: Experiment, calls: list[str], monkeypatch: pytest.MonkeyPatch):
+    experiment.run()
+    stamps = experiment.stamps("rtf.repeats=4")
+
+    class Failing:
+        @staticmethod
+        def measure(config: Config, paths: Paths, nj: int) -> None:
+            assert not stamps.path(BY_VERB["rtf"]).exists()
+            raise DropasrError("broken")
+
+    monkeypatch.setattr(stamps_module.importlib, "import_module", lambda module: Failing)
+    with pytest.raises(DropasrError, match="broken"):
+        stamps.run(BY_VERB["rtf"], nj=1)
+    assert experiment.to_do() == [8]
+
+
+def test_a_stage_that_writes_nothing_is_an_error(experiment: Experiment, monkeypatch: pytest.MonkeyPatch):
+    class Idle:
+        @staticmethod
+        def prepare(config: Config, paths: Paths, nj: int) -> None:
+            pass
+
+    monkeypatch.setattr(stamps_module, "importlib", type("F", (), {"import_module": lambda module: Idle, "util": importlib.util}))
+    with pytest.raises(StageError, match="ended without writing .*train.jsonl.gz"):
+        experiment.stamps().run(BY_VERB["data"], nj=1)
+    assert experiment.to_do()[0] == 1
+
+
+def test_a_stamp_tells_what_was_done(experiment: Experiment, calls: list[str]):
+    experiment.run()
+    stamps = experiment.stamps()
+    stamp = read_json(stamps.path(BY_VERB["decode"]))
+    assert stamp["stage"] == "decode" and stamp["key"] == stamps.key(BY_VERB["decode"])
+    assert stamp["parts"]["decode.beam"] == 14.0
+    assert stamp["outputs"]["scores/dense.json"] == len("made")
+    assert stamp["seconds"] >= 0 and stamp["finished"].endswith("+00:00")
+
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from dropasr.stamps import lock_folder
+with lock_folder(Path(sys.argv[1]), shared=False):
+    if sys.argv[2:] and os.fork():
+        time.sleep(60)
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(folder: Path, *flags: str) -> tuple[subprocess.Popen[str], int]:
+    """A process that holds a lock, or that has forked a worker while it does; and the id that it printed."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), *flags], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
+
+
+def test_two_processes_in_one_folder(experiment: Experiment, calls: list[str]):
+    other, _ = holder(experiment.folder / "data")
+    try:
+        with pytest.raises(StageError, match=r"data/\.lock: another dropasr process"):
+            experiment.stamps().run(BY_VERB["data"], nj=1)
+    finally:
+        other.kill()
+        other.communicate()
+    experiment.stamps().run(BY_VERB["data"], nj=1)
+    assert calls == ["data"]
+
+
+def test_a_worker_that_outlives_a_killed_stage_does_not_keep_the_lock(tmp_path: Path):
+    parent, worker = holder(tmp_path, "fork")
+    try:
+        with pytest.raises(StageError), lock_folder(tmp_path, shared=False):
+            pass
+        parent.kill()
+        parent.wait()
+        os.kill(worker, 0)
+        with lock_folder(tmp_path, shared=False):
+            pass
+    finally:
+        os.kill(worker, 9)
+        parent.communicate()
+
+
+def test_readers_share_a_folder(tmp_path: Path):
+    with lock_folder(tmp_path, shared=True), lock_folder(tmp_path, shared=True):
+        with pytest.raises(StageError), lock_folder(tmp_path, shared=False):
+            pass
+    with lock_folder(tmp_path, shared=False):
+        pass
+
+
+def command(experiment: Experiment, verb: str, *argv: str) -> int:
+    folders = ["--exp-dir", str(experiment.folder / "exp"), "--data-dir", str(experiment.folder / "data")]
+    return main([verb, "--conf", str(experiment.yaml), *folders, *argv])
+
+
+def test_the_command_line_runs_logs_and_skips(experiment: Experiment, calls: list[str], capsys: pytest.CaptureFixture[str]):
+    assert command(experiment, "data") == 0
+    out = capsys.readouterr().out
+    assert "stage 1 data: get or make the corpus" in out and "stage 1 data: done in" in out
+    log_file = experiment.stamps().paths.logs / "1-data.log"
+    assert "stage 1 data: done in" in log_file.read_text(encoding="utf-8")
+    assert command(experiment, "data") == 0
+    assert capsys.readouterr().out == "stage 1 data: already done for this configuration\n"
+    assert command(experiment, "data", "--nj", "7") == 0
+    assert calls == ["data"]
+
+
+def test_the_plan_tells_what_is_to_do(experiment: Experiment, calls: list[str], capsys: pytest.CaptureFixture[str]):
+    experiment.run()
+    assert command(experiment, "plan", "--stage", "4", "--set", "train.epochs=5") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=2)[1:] for line in lines[1:4]] == [
+        ["align", "done"],
+        ["train", "to do: train.epochs 2 → 5"],
+        ["compact", "to do: stage train changed, train.epochs 2 → 5"],
+    ]
+    assert command(experiment, "plan", "--set", "model.widht=5") == 2
+    assert "did you mean 'width'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DropasrError("x.wav: truncated"), 1, "error: x.wav: truncated\n"),
+        (OSError(28, "No space left on device", "exp/a"), 1, "error: the disk is full while writing exp/a."),
+        (RuntimeError("I/O error: No space left on device"), 1, "error: the disk is full."),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError("bug"), 1, "Traceback"),
+    ],
+)
+def test_exit_codes(experiment, calls, monkeypatch, capsys, error: BaseException, code: int, words: str):
+    def fail(self: Stamps, stage: object, nj: int) -> None:
+        raise error
+
+    monkeypatch.setattr(Stamps, "run", fail)
+    assert command(experiment, "data") == code
+    assert capsys.readouterr().err.startswith(words)
+    assert type(error).__name__ in (experiment.stamps().paths.logs / "1-data.log").read_text(encoding="utf-8")
+
+
+def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]):
+    assert main(["decod"]) == 2
+    assert "did you mean 'decode'" in capsys.readouterr().err
+    assert main(["--help"]) == 0
+    assert "verbs:" in capsys.readouterr().out
