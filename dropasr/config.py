@@ -73,7 +73,7 @@ class LangConfig(Options):
     """Lexicon, n-gram language model, output units."""
 
     lexicon: Union[str, dict[str, str], None] = None
-    """Pronunciation file (`WORD PHONE PHONE …`, several lines for variants), or the entries themselves; without it, the prepare script makes one."""
+    """Pronunciation file (`WORD PHONE PHONE …`, a line per variant), or the entries; without it, the prepare script makes one."""
     unknown_word: str = "<unk>"
     """The word that stands for words outside the lexicon where `corpus.unknown_words` is `map`."""
     arpa: Union[str, None] = None

@@ -1,6 +1,6 @@
-"""Gradients of the log marginal likelihood with respect to retention probabilities, the prior over them, and how much signal they carry.
+"""Gradients of the log marginal likelihood with respect to retention probabilities, the prior over them, and their signal.
 
-Source of objective, prior and score estimator: Kubo, Tucker, Wiesler 2016 (equations in docs/methods.md). All gradients are means per frame.
+Source of objective, prior and score estimator: Kubo, Tucker, Wiesler 2016. All gradients are means per frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dropasr.models.gates import sample_mask
 EDGE = 1e-3
 """Retention probabilities are clipped to [EDGE, 1 - EDGE] inside gradients, which diverge at 0 and 1."""
 LOG_RATIO_CAP = math.log(20.0)
-"""Largest log of the likelihood ratio of the score estimator; a frame that the mean-field net finds improbable would outweigh all others."""
+"""Largest log of the likelihood ratio of the score estimator: a frame that the mean-field net finds improbable would outweigh all."""
 
 
 def clipped(retention: torch.Tensor) -> torch.Tensor:
@@ -72,7 +72,9 @@ def score(net: AcousticModel, inputs: torch.Tensor, labels: torch.Tensor, retent
     return gradients
 
 
-def mean_field(net: AcousticModel, inputs: torch.Tensor, labels: torch.Tensor, retention: list[torch.Tensor], generator: np.random.Generator):
+def mean_field(
+    net: AcousticModel, inputs: torch.Tensor, labels: torch.Tensor, retention: list[torch.Tensor], generator: np.random.Generator
+):
     """Gradient of the expectation-scaled net's log likelihood: `a_u d log p~ / d h~_u`; one backward pass, no mask variance, biased."""
     variables = [probabilities.clone().requires_grad_(True) for probabilities in retention]
     _with_gates(net, variables)
@@ -81,7 +83,9 @@ def mean_field(net: AcousticModel, inputs: torch.Tensor, labels: torch.Tensor, r
     return [gradient.detach() for gradient in torch.autograd.grad(objective, variables)]
 
 
-def gumbel_st(net: AcousticModel, inputs: torch.Tensor, labels: torch.Tensor, retention: list[torch.Tensor], generator: np.random.Generator):
+def gumbel_st(
+    net: AcousticModel, inputs: torch.Tensor, labels: torch.Tensor, retention: list[torch.Tensor], generator: np.random.Generator
+):
     """Straight-through gradient of `E log p` with logistic noise: hard masks forward, sigmoid backward (Kubo, Cai, Bacchiani 2024)."""
     logits, masks = [], []
     for probabilities in retention:

@@ -28,7 +28,7 @@ class CommonOptions(Options):
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a method must know of the run: its length, its seed, and the multiply-adds per frame that it has to reach (None: keep the size)."""
+    """What a method must know of the run: length, seed, and the multiply-adds per frame that it has to reach (None: keep the size)."""
 
     epochs: int
     steps_per_epoch: int

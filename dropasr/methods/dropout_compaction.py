@@ -75,6 +75,7 @@ class Method(BaseMethod):
         if options.end <= options.start:
             raise CompactionError(f"dropout_compaction: end ({options.end}) must come after start ({options.start}).")
         self.retention: list[torch.Tensor] = []
+        self.targets: list[int] = []
         self.phase = "before"
 
     def holds_out(self, epoch: int) -> bool:
@@ -83,6 +84,8 @@ class Method(BaseMethod):
     def _begin_learning(self, net: AcousticModel, trained: bool) -> None:
         initial = self.options.initial_retention
         self.retention = [torch.full((width,), initial) for width in net.widths]
+        if self.options.controller == "budget":
+            self.targets = widths_for_budget(net, float(self.schedule.target_macs), min_units=self.options.min_units)
         if trained:
             # The trained units are about to be scaled by their retention probability: keep what the layers above read.
             fold_scales(net.unit_groups(), [1 / probabilities for probabilities in self.retention])
@@ -127,8 +130,8 @@ class Method(BaseMethod):
         for _ in range(due - max(passed, 0)):
             self._learn(net, held_out)
         decided = due >= self.options.passes
-        if decided and self.options.controller == "budget":
-            self._decide(net)
+        if decided and self.targets:
+            self._decide()
         self._remove(net, optimiser, held_out, fold=decided)
         if decided:
             self.phase = "after"
@@ -142,19 +145,16 @@ class Method(BaseMethod):
             text = " ".join(f"{value:.3f}" for value in correlation)
             self.report.messages.append(f"signal of {name} (split-half correlation per layer, {labels.numel()} held-out frames): {text}")
 
-    def _target_widths(self, net: AcousticModel) -> list[int]:
-        return widths_for_budget(net, float(self.schedule.target_macs), min_units=self.options.min_units)
-
     def _learn(self, net: AcousticModel, held_out: HeldOut) -> None:
         options = self.options
-        targets = self._target_widths(net) if options.controller == "budget" else [None] * len(self.retention)
+        targets = self.targets or [None] * len(self.retention)
         estimate = ESTIMATORS[options.estimator]
         for _ in range(options.updates_per_pass):
             inputs, labels = held_out.draw(self.generator, options.frames_per_update)
             gradients = estimate(net, inputs, labels, self.retention, self.generator)
             for index, (gradient, target) in enumerate(zip(gradients, targets)):
                 self.retention[index] = self._update(self.retention[index], gradient, target)
-        self._guard(net)
+        self._guard()
 
     def _update(self, retention: torch.Tensor, gradient: torch.Tensor, target: Union[int, None]) -> torch.Tensor:
         options = self.options
@@ -183,19 +183,17 @@ class Method(BaseMethod):
         at = float(order[surplus - 1] + order[min(surplus, order.numel() - 1)]) / 2
         return min(max(at, 0.05), 0.95)
 
-    def _guard(self, net: AcousticModel) -> None:
+    def _guard(self) -> None:
         """Keep at least `min_units` units (with the controller: the target) in every layer."""
-        floor = [self.options.min_units] * len(self.retention)
-        if self.options.controller == "budget":
-            floor = self._target_widths(net)
+        floor = self.targets or [self.options.min_units] * len(self.retention)
         for probabilities, units in zip(self.retention, floor):
             units = min(units, probabilities.numel())
             if int((probabilities > 0).sum()) < units:
                 best = probabilities.topk(units).indices
                 probabilities[best] = probabilities[best].clamp(min=separatrix(self.options.alpha, self.options.beta))
 
-    def _decide(self, net: AcousticModel) -> None:
-        for index, (probabilities, target) in enumerate(zip(self.retention, self._target_widths(net))):
+    def _decide(self) -> None:
+        for index, (probabilities, target) in enumerate(zip(self.retention, self.targets)):
             kept = torch.zeros_like(probabilities)
             best = probabilities.topk(target).indices
             kept[best] = probabilities[best]
@@ -234,8 +232,10 @@ class Method(BaseMethod):
 
     def tensors(self) -> dict[str, torch.Tensor]:
         phase = torch.tensor(["before", "learning", "after"].index(self.phase))
-        return {"phase": phase, **{f"retention.{index}": probabilities for index, probabilities in enumerate(self.retention)}}
+        retention = {f"retention.{index}": probabilities for index, probabilities in enumerate(self.retention)}
+        return {"phase": phase, "targets": torch.tensor(self.targets), **retention}
 
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         self.phase = ["before", "learning", "after"][int(tensors["phase"])]
-        self.retention = [tensors[f"retention.{index}"].clone() for index in range(len(tensors) - 1)]
+        self.targets = [int(units) for units in tensors["targets"]]
+        self.retention = [tensors[f"retention.{index}"].clone() for index in range(len(tensors) - 2)]

@@ -1,4 +1,4 @@
-"""A finished net on disk without pickle: `model.safetensors` for the weights, `model.json` for what they mean, a SHA-256 between the two."""
+"""A finished net on disk without pickle: `model.safetensors`, `model.json` for what it means, a SHA-256 between the two."""
 
 from __future__ import annotations
 

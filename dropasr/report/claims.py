@@ -32,7 +32,8 @@ def better_than_scratch(row: PooledRow, scratch: PooledRow, comparison: PooledCo
     """Better: the interval of the difference excludes 0; a tie is called a tie."""
     verdicts: dict[str, Verdict] = {"better": "holds", "tie": "tie", "worse": "does not hold"}
     difference = interval(comparison.difference.mean, comparison.difference.interval, signed=True)
-    evidence = f"WER {row.wer:.2f} % against {scratch.wer:.2f} %, difference {difference}; dev CE {comparison.dev_ce_difference:+.4f}"
+    figures = f"WER {row.wer:.2f} % against {scratch.wer:.2f} %, difference {difference}"
+    evidence = f"{figures}; difference of dev CE {comparison.dev_ce_difference:+.4f}"
     return _claim(f"{row.label} is better than {scratch.label}", row, scratch.name, verdicts[comparison.outcome], evidence)
 
 

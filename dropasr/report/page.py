@@ -12,12 +12,12 @@ from dropasr.report.tables import Table
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, sans-serif; color: #1d2433; background: #fff; margin: 0 auto; padding: 1rem; max-width: 76rem; }
+body { font: 16px/1.55 system-ui, sans-serif; color: #1d2433; background: #fff; margin: 0 auto; padding: 1rem; max-width: 92rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; }
 h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #d8dee9; padding-bottom: .2rem; }
 p, li { max-width: 48rem; } p.lead { font-size: 1.08rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #e5e9f0; } td { white-space: nowrap; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid #e5e9f0; } td { white-space: nowrap; }
 th { vertical-align: bottom; background: #f4f6fa; } td.left, th.left { text-align: left; }
 tr.strong td { font-weight: 600; }
 figure { margin: 1rem 0; } figcaption { font-size: .9rem; color: #4a5568; max-width: 48rem; } svg { max-width: 100%; height: auto; }

@@ -93,18 +93,18 @@ def training_curves(nets: Sequence[Net]) -> str:
             marker = "." if net.row.kind == "compact" else None
             axes.plot([e.epoch for e in history], [value(e) for e in history], style, marker=marker, color=colour, label=label(net.row))
         axes.set_title(title, fontsize=10)
+        axes.set_xlabel("epoch", fontsize=8)
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     handles, names = all_axes[0].get_legend_handles_labels()
     figure_.legend(handles, names, fontsize=8, loc="outside lower center", ncols=3)
-    figure_.supxlabel("epoch", fontsize=9)
     return svg(figure_, "training")
 
 
 def retention_histograms(name: str, title: str, retention: Sequence[EpochRetention]) -> str:
     """Histograms of retention probabilities: one panel per layer, one line of cells per epoch, darker for more units."""
     layers = max(len(epoch.layers) for epoch in retention)
-    figure_ = figure(2.0 + 1.9 * layers, 1.6 + 0.22 * len(retention))
+    figure_ = figure(2.0 + 1.9 * layers, max(2.4, 1.6 + 0.22 * len(retention)))
     all_axes = figure_.subplots(1, layers, squeeze=False, sharey=True)[0]
     image = None
     for number, axes in enumerate(all_axes):
@@ -114,11 +114,10 @@ def retention_histograms(name: str, title: str, retention: Sequence[EpochRetenti
         image = axes.pcolormesh(np.linspace(0, 1, counts.shape[1] + 1), np.arange(len(epochs) + 1), shares, cmap="Blues", vmin=0, vmax=100)
         axes.set_yticks(np.arange(len(epochs)) + 0.5, [str(epoch) for epoch in epochs], fontsize=7)
         axes.set_ylim(len(epochs), 0)
-        last = retention[-1].layers[number]
-        axes.set_title(f"layer {number + 1}: {last.kept} of {last.total}", fontsize=9)
-        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.set_title(f"layer {number + 1}: {retention[-1].layers[number].kept} kept", fontsize=9)
+        axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"], fontsize=8)
     all_axes[0].set_ylabel("epoch")
     figure_.supxlabel("retention probability", fontsize=9)
     figure_.suptitle(title, fontsize=10)
-    figure_.colorbar(image, ax=list(all_axes), label="% of the layer's units")
+    figure_.colorbar(image, ax=list(all_axes), label="% of units")
     return svg(figure_, f"retention-{name}")

@@ -127,6 +127,7 @@ def _pool_model(rows: list[StoredRow]) -> tuple[list[PooledRow], list[PooledComp
         raise MeasurementError(f"model {rows[0].figures.model}: no row of a large net to compare with. Run the recipe again.")
     _check(pools)
     reference = min(large, key=lambda pool: (pool.mean("dev_wer"), pool.mean("dev_ce")))
+    pools.sort(key=lambda pool: pool is not reference)
     comparisons = []
     for pool in pools:
         for other in pools:

@@ -8,7 +8,7 @@ from dropasr.report.claims import MIN_SEEDS, MIN_WORDS
 from dropasr.report.page import Block, Bullets, Heading, Text
 from dropasr.report.page import to_markdown as blocks_to_markdown
 from dropasr.report.recipe_schema import PooledRow, RecipeResults, Spread
-from dropasr.report.tables import Table, count, interval, rtf, units
+from dropasr.report.tables import Table, count, interval, rtf, short_units, units
 
 
 def _over_seeds(mean: float, spread: Spread, decimals: int = 2) -> str:
@@ -67,23 +67,11 @@ def speed_table(rows: Sequence[PooledRow]) -> Table:
 
 def terminal_table(rows: Sequence[PooledRow]) -> str:
     """The main table for the terminal, about 150 columns wide."""
-    header = (
-        "net",
-        "units",
-        "param",
-        "WER % ± std",
-        "95 %",
-        "difference [95 %]",
-        "dev CE",
-        "RTF model",
-        "total",
-        "×model [95 %]",
-        "×total",
-    )
+    header = ("net", "units", "param", "WER % ± std", "95 %", "difference [95 %]", "dev CE", "RTF model", "total", "×model [95 %]")
     lines = [
         (
             row.label,
-            units(row.units),
+            short_units(row.units),
             count(row.parameters),
             f"{row.wer:.2f} ± {row.wer_spread.std:.2f}",
             f"[{row.wer_interval[0]:.2f}, {row.wer_interval[1]:.2f}]",
@@ -161,7 +149,8 @@ def _reading(results: RecipeResults) -> list[str]:
     return [
         f"Reference: {reference}: of the large nets, the one with the lower mean WER on dev.",
         f"Intervals of WER and differences: 95 % bootstrap over {results.bootstrap_unit}s of {results.test_speakers} test speakers, "
-        f"{results.test_words} words, errors averaged over seeds; differences are paired.",
+        f"{results.test_words} words, errors averaged over seeds; differences are paired. "
+        "Seeds are averaged, not drawn: read the spread over seeds beside an interval.",
         "RTF: one thread, batch 1, warmed up, nets interleaved over the same utterances, sum of times over sum of durations. "
         "Intervals of speed-ups: bootstrap over utterances, seeds as further passes.",
         "No loss: the upper end of the difference is at most +5 % of the reference's WER or +0.5, whichever is larger. Better: the "

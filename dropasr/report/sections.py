@@ -85,6 +85,15 @@ def main_section(run: Run, results: Results) -> Iterator[Block]:
     scales = [(label(net.row), ", ".join(f"{scale}: {wer:.2f}" for scale, wer in net.scores.scales.items())) for net in run.nets]
     yield Text("WER on dev by acoustic scale; the best one decoded test, once:")
     yield Table(("net", "dev WER % by acoustic scale"), scales, frozenset({0, 1}))
+    edge = [label(net.row) for net in run.nets if scale_at_edge(net)]
+    if edge:
+        yield Text(f"The best scale lies at the edge of those tried, so a better one may lie beyond (decode.acoustic_scales): {', '.join(edge)}.")
+
+
+def scale_at_edge(net: Net) -> bool:
+    """Whether the acoustic scale of a net is the smallest or the largest of several that were tried."""
+    tried = sorted(float(scale) for scale in net.scores.scales)
+    return len(tried) > 1 and net.scores.acoustic_scale in (tried[0], tried[-1])
 
 
 def training_section(run: Run) -> Iterator[Block]:
@@ -96,7 +105,7 @@ def training_section(run: Run) -> Iterator[Block]:
         retention = [epoch for epoch in net.summary.retention if epoch.layers]
         if retention:
             title = f"{label(net.row)}: units by retention probability"
-            caption = f"{title}, per layer and epoch. The titles say how many units were left after the last epoch shown."
+            caption = f"{title}, per layer and epoch; darker is more. The titles say how many units were kept in the last epoch shown."
             yield Figure(f"retention-{slug(net.name)}", plots.retention_histograms(slug(net.name), title, retention), caption)
     signal = [line for net in compacted for line in _signal_lines(net)]
     if signal:
@@ -140,6 +149,8 @@ def _compaction_lines(net: Net) -> Iterator[list[str]]:
 def corpus_section(run: Run) -> Iterator[Block]:
     """What was seen, dropped and why; the language; the alignment."""
     corpus = run.corpus
+    order = {"train": 0, "dev": 1, "test": 2}
+    splits = sorted(corpus.splits.items(), key=lambda item: order.get(item[0], len(order)))
     yield Heading("Corpus")
     lines = [
         (
@@ -152,10 +163,10 @@ def corpus_section(run: Run) -> Iterator[Block]:
             str(split.speakers),
             str(sum(split.mapped_words.values())),
         )
-        for name, split in corpus.splits.items()
+        for name, split in splits
     ]
     yield Table(("split", "utterances seen", "dropped", "used", "hours", "words", "speakers", "words mapped"), lines)
-    reasons = Counter((name, item.reason) for name, split in corpus.splits.items() for item in split.dropped)
+    reasons = Counter((name, item.reason) for name, split in splits for item in split.dropped)
     if reasons:
         yield Bullets([f"{name}: {number} dropped: {reason}" for (name, reason), number in reasons.items()])
     if corpus.test_sentences_seen:

@@ -74,27 +74,27 @@ def speedup(row: ResultRow) -> str:
 
 def terminal_table(results: Results) -> str:
     """The main table for the terminal, about 150 columns wide."""
-    header = ("net", "units", "param", "MAC/s", "WER % [95 %]", "difference [95 %]", "dev CE", "RTF feat", "model", "search", "total")
+
+    def tight(text: str) -> str:
+        return text.replace(", ", ",")
+
+    header = ("net", "units", "param", "MAC/s", "WER % [95 %]", "difference [95 %]", "RTF feat", "model", "search", "total")
     lines = [
         (
             row.label,
             short_units(row.units),
             count(row.parameters),
             count(row.macs_per_second),
-            interval(row.wer, row.wer_interval),
-            difference(row),
-            f"{row.dev_ce:.3f}",
-            rtf(row.rtf.features),
-            rtf(row.rtf.model),
-            rtf(row.rtf.search),
-            rtf(row.rtf.total),
+            tight(interval(row.wer, row.wer_interval)),
+            tight(difference(row)),
+            *(rtf(value).lstrip("0") for value in (row.rtf.features, row.rtf.model, row.rtf.search, row.rtf.total)),
             f"{row.speedup.model:.2f}",
             f"{row.speedup.total:.2f}",
-            f"{row.train_seconds:.0f}",
+            f"{row.train_seconds:.0f}s",
         )
         for row in results.rows
     ]
-    return Table((*header, "×model", "×total", "train s"), lines).terminal()
+    return Table((*header, "×model", "×total", "train"), lines).terminal()
 
 
 def main_table(results: Results) -> Table:

@@ -41,7 +41,13 @@ def hardware() -> dict[str, Any]:
                 cpu = line.partition(":")[2].strip()
                 break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"cpu": cpu, "cores": os.cpu_count(), "threads": 1, "memory_gib": round(memory, 1), "os": f"{platform.system()} {platform.machine()}"}
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": 1,
+        "memory_gib": round(memory, 1),
+        "os": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def versions() -> dict[str, str]:

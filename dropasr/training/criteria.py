@@ -13,6 +13,7 @@ from dropasr.data.batches import splice
 from dropasr.data.store import FrameStore
 from dropasr.files import atomic_path
 from dropasr.models.base import AcousticModel
+from dropasr.training.schedules import autocast
 
 
 def frame_loss(logits: torch.Tensor, labels: torch.Tensor, teacher: Union[torch.Tensor, None], teacher_weight: float) -> torch.Tensor:
@@ -26,14 +27,16 @@ def frame_loss(logits: torch.Tensor, labels: torch.Tensor, teacher: Union[torch.
 
 
 @torch.no_grad()
-def write_posteriors(net: AcousticModel, store: FrameStore, path: Path) -> None:
+def write_posteriors(net: AcousticModel, store: FrameStore, path: Path, precision: str) -> None:
     """Posteriors `(N, K)` float16 of every frame of `store`, atomically, as a memory-mappable .npy: the teacher is evaluated once."""
     with atomic_path(path) as temporary:
         out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=(len(store.frames), net.dims["num_outputs"]))
         for index in range(len(store.ids)):
             start, end = store.offsets[index], store.offsets[index + 1]
             frames = torch.from_numpy(np.array(store.frames[start:end], dtype=np.float32))
-            out[start:end] = torch.softmax(net(splice(frames, *net.context)).float(), dim=1).numpy()
+            with autocast(precision):
+                logits = net(splice(frames, *net.context))
+            out[start:end] = torch.softmax(logits.float(), dim=1).numpy()
         out.flush()
 
 

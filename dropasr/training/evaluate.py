@@ -107,7 +107,9 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
     for row in wanted:
         if not is_trained(config, paths, row):
             stage = 6 if row.kind == "compact" else 5
-            raise StageError(f"{paths.net(row.name)}: no finished net '{row.name}' of this configuration. Run: bash run.sh --stage {stage}.")
+            raise StageError(
+                f"{paths.net(row.name)}: no finished net '{row.name}' of this configuration. Run: bash run.sh --stage {stage}."
+            )
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(nj, len(wanted)), context) as pool:
         futures = {pool.submit(evaluate_row, config, paths, row): row for row in wanted}
@@ -117,6 +119,6 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
             dev, test = figures["dev"], figures["test"]
             tuned = " ".join(f"{scale}: {wer:.2f}" for scale, wer in figures["scales"].items())
             logger.info(
-                f"{figures['row']}: dev WER by acoustic scale {tuned}; test WER {test['wer']:.2f} % ({test['errors']} of {test['words']} words: "
-                f"{test['sub']} substituted, {test['del']} deleted, {test['ins']} inserted); dev {dev['wer']:.2f} %"
+                f"{figures['row']}: dev WER by acoustic scale {tuned}; test WER {test['wer']:.2f} % "
+                f"({test['errors']} of {test['words']} words: {test['sub']} substituted, {test['del']} deleted, {test['ins']} inserted); dev {dev['wer']:.2f} %"
             )

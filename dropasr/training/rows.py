@@ -44,13 +44,13 @@ def check_rows(config: Config) -> None:
         if smaller and label in [*large, *config.experiment.small]:
             raise ConfigError(f"experiment: '{label}' makes nets smaller; it belongs under experiment.compact.")
         if not smaller and label in config.experiment.compact:
-            raise ConfigError(f"experiment.compact: '{label}' does not make nets smaller; it belongs under experiment.large or experiment.small.")
+            raise ConfigError(f"experiment.compact: '{label}' does not make nets smaller; it belongs under experiment.large or small.")
         if options.teacher is not None and options.teacher not in large:
             raise ConfigError(f"method '{label}': the teacher '{options.teacher}' is not among experiment.large ({', '.join(large)}).")
         distils = distils or (smaller and options.teacher is not None)
     if distils and all(method_options(label, config.methods[label]).teacher is None for label in config.experiment.small):
         raise ConfigError(
-            "experiment.small: a method under experiment.compact learns from a teacher, so a net distilled from scratch must stand beside it "
+            "experiment.small: a method under experiment.compact has a teacher, so a net distilled from scratch must stand beside it "
             "(rules of comparison): add 'distilled' to experiment.small."
         )
 
@@ -89,10 +89,10 @@ def _samplers(config: Config, paths: Paths, net: AcousticModel) -> Samplers:
     return Samplers(everything, everything.subset(kept), everything.subset(held_out), dev_sampler)
 
 
-def _teacher(paths: Paths, name: str) -> Teacher:
+def _teacher(config: Config, paths: Paths, name: str) -> Teacher:
     path = paths.net(name) / "posteriors-train.npy"
     if not path.exists():
-        write_posteriors(load_net(paths.net(name)), FrameStore.open(paths.features("train")), path)
+        write_posteriors(load_net(paths.net(name)), FrameStore.open(paths.features("train")), path, config.train.precision)
     return Teacher(path)
 
 
@@ -118,8 +118,10 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     net, large_macs = initial_net(config, paths, row)
     target = row.budget * large_macs if row.kind == "compact" else None
     samplers = _samplers(config, paths, net)
-    method = build_method(row.method, config.methods[row.method], Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target))
-    teacher = _teacher(paths, method.options.teacher) if method.options.teacher else None
+    method = build_method(
+        row.method, config.methods[row.method], Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target)
+    )
+    teacher = _teacher(config, paths, method.options.teacher) if method.options.teacher else None
     trainer = Trainer(net, method, samplers, config.train, folder, paths.seed, teacher, say, identity)
     net = trainer.run(on_epoch)
     macs = net.macs_per_frame()
@@ -154,7 +156,11 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "estimators": trainer.estimators,
         "compactions": trainer.compactions,
     }
-    save_net(folder, net, {"row": row.name, "config_hash": identity, "seed": paths.seed, "model": config.model, "method": config.methods[row.method]})
+    save_net(
+        folder,
+        net,
+        {"row": row.name, "config_hash": identity, "seed": paths.seed, "model": config.model, "method": config.methods[row.method]},
+    )
     _write_events(folder, summary)
     write_json(folder / "summary.json", summary)
     remove_training(folder)

@@ -28,7 +28,9 @@ def held_out(net):
 
 
 def test_annealed_dropout_rises_linearly_to_one_and_keeps_the_mean():
-    method = build_method("annealed_dropout", {"method": "annealed_dropout", "initial_keep": 0.5, "annealed_share": 0.5}, Schedule(10, 1, 0))
+    method = build_method(
+        "annealed_dropout", {"method": "annealed_dropout", "initial_keep": 0.5, "annealed_share": 0.5}, Schedule(10, 1, 0)
+    )
     assert [method.keep(epoch) for epoch in range(7)] == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0])
     net = net_of([50, 50])
     method.begin_epoch(net, 1, np.random.Generator(np.random.SFC64(0)))
@@ -43,7 +45,11 @@ def test_annealed_dropout_rises_linearly_to_one_and_keeps_the_mean():
 def run_compaction(options, widths=(40, 40, 40), target=None, epochs=10, steps=6):
     net = net_of(list(widths))
     target_macs = None if target is None else target * net.macs_per_frame()
-    method = build_method("c", {"method": "dropout_compaction", "frames_per_update": 64, "signal_frames": 0, **options}, Schedule(epochs, steps, 0, target_macs))
+    method = build_method(
+        "c",
+        {"method": "dropout_compaction", "frames_per_update": 64, "signal_frames": 0, **options},
+        Schedule(epochs, steps, 0, target_macs),
+    )
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     history = []
     for epoch in range(epochs):

@@ -1,0 +1,106 @@
+"""Whole recipes through run.sh: every stage on a small corpus, a range for the WER, exact unit counts. Slow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
+
+def run_sh(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    result = subprocess.run(["bash", str(REPOSITORY / "run.sh"), *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+    if check:
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result
+
+
+def common(folder: Path, *settings: str) -> list[str]:
+    places = ["--data-dir", str(folder / "data"), "--exp-dir", str(folder / "exp"), "--nj", "2"]
+    return places + [part for setting in settings for part in ("--set", setting)]
+
+
+def results(folder: Path) -> dict[str, dict]:
+    found = json.loads((folder / "exp" / "feedforward" / "seed1" / "results.json").read_text())
+    return {row["name"]: row for row in found["rows"]}
+
+
+def test_synthetic_corpus_through_all_stages(tmp_path):
+    settings = (
+        "corpus.options.train_utterances=240",
+        "corpus.options.dev_utterances=30",
+        "corpus.options.test_utterances=40",
+        "corpus.options.snr_low=25",
+        "corpus.options.snr_high=30",
+        "corpus.options.reverb_probability=0",
+        "model.layers=2",
+        "model.width=192",
+        "train.epochs=8",
+        "train.batch_size=128",
+        "train.precision=float32",
+        "rtf.utterances=5",
+    )
+    options = common(tmp_path, *settings)
+    output = run_sh(*options).stdout
+    rows = results(tmp_path)
+    assert set(rows) == {
+        "dense",
+        "annealed_dropout",
+        "small_dense@0.25",
+        "dropout_compaction@0.25",
+        "small_dense@0.125",
+        "dropout_compaction@0.125",
+    }
+    for row in rows.values():
+        assert 2 < row["wer"] < 45, row["name"]
+        low, high = row["wer_interval"]
+        assert low < row["wer"] < high
+        assert row["rtf"]["model"] > 0 and row["rtf"]["total"] == pytest.approx(sum(row["rtf"][k] for k in ("features", "model", "search")))
+    # 680-192-192-126 inputs, units, outputs: the widths that come closest to the shares of 191,616 multiply-adds.
+    assert rows["dense"]["units"] == [192, 192]
+    assert rows["small_dense@0.25"]["units"] == rows["dropout_compaction@0.25"]["units"] == EXPECTED_UNITS["0.25"]
+    assert rows["small_dense@0.125"]["units"] == rows["dropout_compaction@0.125"]["units"] == EXPECTED_UNITS["0.125"]
+    assert rows["dropout_compaction@0.125"]["speedup"]["model"] > 2
+    assert "removed units: 192/192 ->" in output
+    # A second run does nothing; a later option redoes only what depends on it.
+    again = run_sh(*options).stdout
+    assert "already done" in again and "(not done yet)" not in again
+    changed = run_sh(*options, "--set", "decode.beam=9").stdout
+    assert "stage 6 compact: already done" in changed and "stage 7 decode: already done" not in changed
+    # A damaged net is refused by name.
+    weights = tmp_path / "exp" / "feedforward" / "seed1" / "nets" / "dense" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    damaged = run_sh(*options, "--stage", "7", "--set", "decode.beam=8", check=False)
+    assert damaged.returncode == 1 and "model.safetensors" in damaged.stderr and "damaged" in damaged.stderr
+
+
+EXPECTED_UNITS = {"0.25": [56, 55], "0.125": [29, 28]}
+
+
+def test_yesno_at_most_one_word_wrong(tmp_path, corpora):
+    options = common(tmp_path, "model.layers=2", "model.width=256", "rtf.utterances=5")
+    run_sh("--conf", "conf/yesno.yaml", "--corpus-dir", str(corpora / "waves_yesno"), *options)
+    for row in results(tmp_path).values():
+        assert row["wer"] <= 100 / 240 + 1e-9, row["name"]
+    report = (tmp_path / "exp" / "feedforward" / "seed1" / "report" / "report.md").read_text()
+    assert "one speaker" in report
+
+
+def test_fsdd_connected_digits_of_unseen_speakers(tmp_path, corpora):
+    options = common(tmp_path, "model.layers=2", "model.width=256", "train.epochs=6", "rtf.utterances=5")
+    run_sh("--conf", "conf/fsdd.yaml", "--corpus-dir", str(corpora / "free-spoken-digit-dataset"), *options)
+    for row in results(tmp_path).values():
+        assert row["wer"] < 30, row["name"]
+        assert row["speedup"]["interval"][0] <= row["speedup"]["model"] <= row["speedup"]["interval"][1]
+
+
+def test_missing_corpus_is_one_paragraph(tmp_path):
+    result = run_sh("--conf", "conf/fsdd.yaml", "--corpus-dir", os.fspath(tmp_path / "nowhere"), *common(tmp_path), check=False)
+    assert result.returncode == 1 and "nowhere" in result.stderr and "Traceback" not in result.stderr
