@@ -87,7 +87,9 @@ def main_section(run: Run, results: Results) -> Iterator[Block]:
     yield Table(("net", "dev WER % by acoustic scale"), scales, frozenset({0, 1}))
     edge = [label(net.row) for net in run.nets if scale_at_edge(net)]
     if edge:
-        yield Text(f"The best scale lies at the edge of those tried, so a better one may lie beyond (decode.acoustic_scales): {', '.join(edge)}.")
+        yield Text(
+            f"The best scale lies at the edge of those tried, so a better one may lie beyond (decode.acoustic_scales): {', '.join(edge)}."
+        )
 
 
 def scale_at_edge(net: Net) -> bool:

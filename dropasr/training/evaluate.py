@@ -120,5 +120,6 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
             tuned = " ".join(f"{scale}: {wer:.2f}" for scale, wer in figures["scales"].items())
             logger.info(
                 f"{figures['row']}: dev WER by acoustic scale {tuned}; test WER {test['wer']:.2f} % "
-                f"({test['errors']} of {test['words']} words: {test['sub']} substituted, {test['del']} deleted, {test['ins']} inserted); dev {dev['wer']:.2f} %"
+                f"({test['errors']} of {test['words']} words: {test['sub']} substituted, {test['del']} deleted, "
+                f"{test['ins']} inserted); dev {dev['wer']:.2f} %"
             )

@@ -89,7 +89,7 @@ class Aligner:
         limit = config.corpus.max_dropped * len(store.ids)
         if len(self.failed) > limit:
             raise DataError(
-                f"{len(self.failed)} of {len(store.ids)} utterances have fewer frames than their transcript needs (first: {self.failed[0]}); "
+                f"{len(self.failed)} of {len(store.ids)} utterances have fewer frames than their transcript needs (first {self.failed[0]}); "
                 f"at most {limit:.0f} may be dropped (corpus.max_dropped). Check audio against transcripts, or lower lang.states_per_phone."
             )
         self.graphs = [linear_graph(store.texts[i], lexicon, units, config.lang.silence_probability) for i in self.usable]
