@@ -165,11 +165,11 @@ class DecodeConfig(Options):
 
     backend: Literal["auto", "k2", "kaldi"] = "auto"
     """`auto`: k2 where it is installed, else kaldi-decoder."""
-    beam: float = Field(default=14.0, gt=0)
+    beam: float = Field(default=12.0, gt=0)
     """Search beam."""
-    max_active: int = Field(default=2000, ge=10)
+    max_active: int = Field(default=1000, ge=10)
     """Largest number of active states per frame."""
-    acoustic_scales: list[float] = [0.1, 0.2, 0.3]
+    acoustic_scales: list[float] = [0.07, 0.1, 0.14]
     """Acoustic scales tried on dev, per net."""
     prior_scale: float = Field(default=1.0, ge=0)
     """Share of the log prior that is subtracted from the log posterior."""
@@ -178,7 +178,7 @@ class DecodeConfig(Options):
 class RtfConfig(Options):
     """The timing protocol."""
 
-    utterances: int = Field(default=60, ge=1)
+    utterances: int = Field(default=40, ge=1)
     """Test utterances timed (all, if fewer)."""
     repeats: int = Field(default=3, ge=2)
     """Interleaved passes over them."""

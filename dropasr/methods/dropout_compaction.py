@@ -45,9 +45,9 @@ class MethodOptions(CommonOptions):
     """`layer`: divide the data gradient by its standard deviation over the layer; `none`: as published."""
     initial_retention: float = Field(default=0.75, gt=0, lt=1)
     """Retention probability of all units when retention learning starts."""
-    start: float = Field(default=0.2, ge=0, lt=1)
+    start: float = Field(default=0.1, ge=0, lt=1)
     """Share of the training steps before retention learning."""
-    end: float = Field(default=0.5, gt=0, le=1)
+    end: float = Field(default=0.25, gt=0, le=1)
     """Share of the training steps after which every unit is decided (with the controller) or learning stops."""
     passes: int = Field(default=9, ge=1)
     """Passes of retention learning between `start` and `end`, evenly spread."""
