@@ -49,13 +49,12 @@ def load(invocation: Invocation) -> tuple[Config, Paths]:
 
 
 def check_components(config: Config) -> None:
-    """Type the options of the model and of every method; raises ConfigError. Imports torch."""
-    from dropasr.methods import method_options
+    """Check what only models and methods know: their options, and which rows may stand together. Raises ConfigError. Imports torch."""
     from dropasr.models import model_options
+    from dropasr.training.rows import check_rows
 
     model_options(config.model)
-    for label, values in config.methods.items():
-        method_options(label, values)
+    check_rows(config)
 
 
 def _stage(verb: str, invocation: Invocation) -> None:

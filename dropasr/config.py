@@ -329,8 +329,9 @@ def load_config(
     config = parse_options(Config, values, where)
     experiment = config.experiment
     wanted = dict.fromkeys([*experiment.large, *experiment.small, *experiment.compact])
-    unknown = [key for key in config.methods if key not in wanted]
+    known = {file.stem for folder in (path.parent, REPOSITORY / "conf") for file in (folder / "method").glob("*.yaml")}
+    unknown = [key for key in config.methods if key not in known]
     if unknown:
-        raise ConfigError(f"{where}: methods.{unknown[0]}: not among the methods of this experiment{nearest(unknown[0], list(wanted))}.")
+        raise ConfigError(f"{where}: methods.{unknown[0]}: there is no conf/method/{unknown[0]}.yaml{nearest(unknown[0], list(known))}.")
     methods = {key: {"method": key, **_component(path.parent, "method", key, config.methods.get(key, {}))} for key in wanted}
     return config.model_copy(update={"methods": methods})

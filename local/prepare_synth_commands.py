@@ -43,9 +43,9 @@ class PrepareOptions(Options):
 
     seed: int = 1
     """Seed of sentences, voices, rooms and noises."""
-    train_utterances: int = Field(default=1050, ge=1)
+    train_utterances: int = Field(default=1500, ge=1)
     """Sentences of the training set."""
-    dev_utterances: int = Field(default=210, ge=1)
+    dev_utterances: int = Field(default=300, ge=1)
     """Sentences of the development set."""
     test_utterances: int = Field(default=760, ge=1)
     """Sentences of the test set."""

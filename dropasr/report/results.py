@@ -147,8 +147,8 @@ def make_results(config: Config, run: Run) -> Results:
     scores = run.nets[0].scores
     speakers = len(set(run.speakers))
     return Results(
-        corpus=run.corpus.corpus,
-        note=run.corpus.note,
+        corpus=config.corpus.name,
+        note=config.corpus.note,
         one_speaker=run.corpus.one_speaker,
         command=command_line(),
         hardware=run.timing.hardware,

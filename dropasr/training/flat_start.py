@@ -89,7 +89,7 @@ class Aligner:
         limit = config.corpus.max_dropped * len(store.ids)
         if len(self.failed) > limit:
             raise DataError(
-                f"{len(self.failed)} of {len(store.ids)} utterances have fewer frames than their transcript needs (first {self.failed[0]}); "
+                f"{len(self.failed)} of {len(store.ids)} utterances have fewer frames than their transcript needs ({self.failed[0]}, …); "
                 f"at most {limit:.0f} may be dropped (corpus.max_dropped). Check audio against transcripts, or lower lang.states_per_phone."
             )
         self.graphs = [linear_graph(store.texts[i], lexicon, units, config.lang.silence_probability) for i in self.usable]
@@ -132,7 +132,7 @@ def _small_net(config: Config, units: OutputUnits, train: Aligner, labels: np.nd
     method = BaseMethod(CommonOptions(method="dense"), Schedule(options.epochs, sampler.steps_per_epoch, SEED))
 
     def say(text: str) -> None:
-        logger.info(f"net {round_}: {text.replace('dev', 'train')}")
+        logger.info(f"net {round_}: {text.replace('dev CE', 'then CE').replace('dev frame', 'frame')}")
 
     trainer = Trainer(net, method, samplers, options, paths.align / f"net{round_}", SEED, say=say, identity=str(round_))
     return trainer.run()

@@ -1,0 +1,74 @@
+"""Which rows may stand together, and what decides that a row must be trained again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dropasr.config import load_config, rows
+from dropasr.data.store import FrameStoreWriter
+from dropasr.errors import ConfigError
+from dropasr.paths import Paths
+from dropasr.training.rows import check_rows, row_by_name, row_identity
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "synth_commands.yaml"
+
+
+def config(*settings):
+    return load_config(CONF, settings=list(settings))
+
+
+def test_rows_of_the_default_table():
+    names = [row.name for row in rows(config())]
+    assert names == [
+        "dense",
+        "annealed_dropout",
+        "small_dense@0.25",
+        "dropout_compaction@0.25",
+        "small_dense@0.125",
+        "dropout_compaction@0.125",
+    ]
+
+
+@pytest.mark.parametrize(
+    "setting,message",
+    [
+        ("experiment.large=[dense,dropout_compaction]", "belongs under experiment.compact"),
+        ("experiment.compact=[dense]", "does not make nets smaller"),
+        ("methods.dropout_compaction.teacher=dens", "not among experiment.large"),
+        ("methods.dropout_compaction.teacher=dense", "add 'distilled' to experiment.small"),
+    ],
+)
+def test_unfair_or_senseless_tables_are_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        check_rows(config(setting))
+
+
+def test_a_distilled_table_is_accepted_with_its_rival():
+    check_rows(config("methods.dropout_compaction.teacher=dense", "experiment.small=[dense,distilled]"))
+
+
+def test_identity_changes_with_what_decides_a_row_and_nothing_else(tmp_path):
+    paths = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1)
+    with FrameStoreWriter(paths.features("train"), 2, "float32") as writer:
+        writer.add("u", "s", ["A"], 0.1, np.zeros((10, 2), dtype=np.float32))
+    paths.align.mkdir(parents=True)
+    np.save(paths.align / "train.npy", np.zeros(10, dtype=np.int32))
+
+    def identity(name, *settings, seed=1):
+        values = config(*settings)
+        return row_identity(values, Paths(paths.data_dir, paths.exp_dir, "feedforward", seed), row_by_name(values, name))
+
+    base = identity("small_dense@0.25")
+    assert base == identity("small_dense@0.25", "experiment.budgets=[0.5,0.25]", "decode.beam=5")
+    assert base == identity("small_dense@0.25", "methods.dropout_compaction.estimator=score")
+    assert base != identity("small_dense@0.25", "train.epochs=5")
+    assert base != identity("small_dense@0.25", "model.width=512")
+    assert base != identity("small_dense@0.25", seed=2)
+    distilled = ("experiment.small=[dense,distilled]", "experiment.large=[dense,annealed_dropout]")
+    with_teacher = identity("small_distilled@0.25", *distilled)
+    assert with_teacher != identity("small_distilled@0.25", *distilled, "methods.dense.teacher_weight=0.5")
+    np.save(paths.align / "train.npy", np.ones(10, dtype=np.int32))
+    assert base != identity("small_dense@0.25")
