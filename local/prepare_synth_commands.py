@@ -65,9 +65,9 @@ class PrepareOptions(Options):
     """Slowest rate, words per minute."""
     rate_high: int = Field(default=270, ge=80, le=450)
     """Fastest rate, words per minute."""
-    snr_low: float = 5.0
+    snr_low: float = 8.0
     """Lowest signal-to-noise ratio, dB."""
-    snr_high: float = 20.0
+    snr_high: float = 25.0
     """Highest signal-to-noise ratio, dB."""
     babble_probability: float = Field(default=0.4, ge=0, le=1)
     """Share of the utterances whose noise is babble; the noise of the others is coloured (white to brown)."""
