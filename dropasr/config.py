@@ -169,7 +169,7 @@ class DecodeConfig(Options):
     """Search beam."""
     max_active: int = Field(default=1000, ge=10)
     """Largest number of active states per frame."""
-    acoustic_scales: list[float] = [0.07, 0.1, 0.14]
+    acoustic_scales: list[float] = [0.05, 0.08, 0.12]
     """Acoustic scales tried on dev, per net."""
     prior_scale: float = Field(default=1.0, ge=0)
     """Share of the log prior that is subtracted from the log posterior."""

@@ -53,7 +53,7 @@ class MethodReport:
     """What a method has to tell about the last epoch."""
 
     keep: Union[float, None] = None
-    retention: Union[list[dict[str, Any]], None] = None
+    retention: list[dict[str, Any]] = field(default_factory=list)
     estimators: dict[str, Any] = field(default_factory=dict)
     proofs: list[Proof] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)

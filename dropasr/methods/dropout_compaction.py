@@ -76,6 +76,7 @@ class Method(BaseMethod):
             raise CompactionError(f"dropout_compaction: end ({options.end}) must come after start ({options.start}).")
         self.retention: list[torch.Tensor] = []
         self.targets: list[int] = []
+        self.initial_units: list[int] = []
         self.phase = "before"
 
     def holds_out(self, epoch: int) -> bool:
@@ -84,6 +85,7 @@ class Method(BaseMethod):
     def _begin_learning(self, net: AcousticModel, trained: bool) -> None:
         initial = self.options.initial_retention
         self.retention = [torch.full((width,), initial) for width in net.widths]
+        self.initial_units = list(net.widths)
         if self.options.controller == "budget":
             self.targets = widths_for_budget(net, float(self.schedule.target_macs), min_units=self.options.min_units)
         if trained:
@@ -132,6 +134,7 @@ class Method(BaseMethod):
         decided = due >= self.options.passes
         if decided and self.targets:
             self._decide()
+        self._note_histogram(now)
         self._remove(net, optimiser, held_out, fold=decided)
         if decided:
             self.phase = "after"
@@ -200,8 +203,7 @@ class Method(BaseMethod):
             self.retention[index] = kept
 
     def _remove(self, net: AcousticModel, optimiser: torch.optim.Optimizer, held_out: HeldOut, fold: bool) -> None:
-        """Remove units of probability zero; `fold` then opens the gates. The histogram keeps the removed units in its first bin."""
-        self._note_histogram()
+        """Remove units of probability zero; `fold` then opens the gates."""
         if not fold and all(bool((probabilities > 0).all()) for probabilities in self.retention):
             return
         inputs, _ = held_out.draw(self.generator, 512)
@@ -214,15 +216,14 @@ class Method(BaseMethod):
             f"(largest logit {proof.largest_logit:.3g})"
         )
 
-    def _note_histogram(self) -> None:
-        self.report.retention = [
-            {
-                "counts": torch.histc(probabilities, bins=20, min=0, max=1).int().tolist(),
-                "kept": int((probabilities > 0).sum()),
-                "total": probabilities.numel(),
-            }
-            for probabilities in self.retention
-        ]
+    def _note_histogram(self, epochs: float) -> None:
+        """Histogram of all units that the net had at the start; those that left stay in the first bin."""
+        layers = []
+        for probabilities, units in zip(self.retention, self.initial_units):
+            counts = torch.histc(probabilities, bins=20, min=0, max=1).int().tolist()
+            counts[0] += units - probabilities.numel()
+            layers.append({"counts": counts, "kept": int((probabilities > 0).sum()), "total": units})
+        self.report.retention.append({"epoch": round(epochs, 3), "layers": layers})
 
     def finish(self, net: AcousticModel, frames: torch.Tensor) -> None:
         if self.phase == "learning":
@@ -233,9 +234,10 @@ class Method(BaseMethod):
     def tensors(self) -> dict[str, torch.Tensor]:
         phase = torch.tensor(["before", "learning", "after"].index(self.phase))
         retention = {f"retention.{index}": probabilities for index, probabilities in enumerate(self.retention)}
-        return {"phase": phase, "targets": torch.tensor(self.targets), **retention}
+        sizes = {"targets": torch.tensor(self.targets), "initial_units": torch.tensor(self.initial_units)}
+        return {"phase": phase, **sizes, **retention}
 
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         self.phase = ["before", "learning", "after"][int(tensors["phase"])]
-        self.targets = [int(units) for units in tensors["targets"]]
-        self.retention = [tensors[f"retention.{index}"].clone() for index in range(len(tensors) - 2)]
+        self.targets, self.initial_units = (tensors[name].int().tolist() for name in ("targets", "initial_units"))
+        self.retention = [tensors[f"retention.{index}"].clone() for index in range(len(tensors) - 3)]

@@ -43,9 +43,9 @@ class LayerRetention(Input):
 
 
 class EpochRetention(Input):
-    """Retention probabilities of all layers after one epoch."""
+    """Retention probabilities of all layers after one pass of retention learning, `epoch` epochs after the start of training."""
 
-    epoch: int
+    epoch: float
     layers: list[LayerRetention]
 
 

@@ -102,7 +102,7 @@ def training_curves(nets: Sequence[Net]) -> str:
 
 
 def retention_histograms(name: str, title: str, retention: Sequence[EpochRetention]) -> str:
-    """Histograms of retention probabilities: one panel per layer, one line of cells per epoch, darker for more units."""
+    """Histograms of retention probabilities: one panel per layer, one line of cells per pass, darker for more units."""
     layers = max(len(epoch.layers) for epoch in retention)
     figure_ = figure(2.0 + 1.9 * layers, max(2.4, 1.6 + 0.22 * len(retention)))
     all_axes = figure_.subplots(1, layers, squeeze=False, sharey=True)[0]

@@ -165,8 +165,7 @@ class Trainer:
             "keep": report.keep,
         }
         self.history.append(figures)
-        if report.retention is not None:
-            self.retention.append({"epoch": epoch + 1, "layers": report.retention})
+        self.retention += report.retention
         self.estimators.update(report.estimators)
         self.compactions += [{"epoch": epoch + 1, **asdict(proof)} for proof in report.proofs]
         for message in report.messages:
