@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb needs it, so that a stage that is alread
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import time
 import traceback
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 
 PATH_KEYS = ("corpus.corpus_dir", "lang.lexicon", "lang.arpa", "lang.text")
 """Configuration values that are paths: relative to the caller's folder in `--set`, to the repository in a YAML."""
+PATH_OPTIONS = {"local/prepare_kaldi_dir.py": ("train", "dev", "test")}
+"""The same of `corpus.options`, by prepare script; where `corpus.corpus_dir` is given, they are relative to that instead."""
 logger = log.get_logger(__name__)
+
+
+def _absolute(base: Path, value: str) -> str:
+    return str(base / os.path.expanduser(value))
 
 
 def load(invocation: Invocation) -> tuple[Config, Paths]:
@@ -36,15 +43,22 @@ def load(invocation: Invocation) -> tuple[Config, Paths]:
     for setting in invocation.settings:
         key, _, value = setting.partition("=")
         is_path = key in PATH_KEYS and value and value not in ("null", "~") and not value.startswith("{")
-        settings.append(f"{key}={invocation.base / value}" if is_path else setting)
+        settings.append(f"{key}={_absolute(invocation.base, value)}" if is_path else setting)
     corpus_dir = str(invocation.corpus_dir) if invocation.corpus_dir else None
     config = load_config(invocation.conf, invocation.model, invocation.method, corpus_dir, settings)
     for path_key in PATH_KEYS:
         section, _, key = path_key.partition(".")
         value = getattr(getattr(config, section), key)
         if isinstance(value, str):
-            changed = getattr(config, section).model_copy(update={key: str(REPOSITORY / value)})
+            changed = getattr(config, section).model_copy(update={key: _absolute(REPOSITORY, value)})
             config = config.model_copy(update={section: changed})
+    if config.corpus.corpus_dir is None:
+        typed = {setting.partition("=")[0] for setting in invocation.settings}
+        found = dict(config.corpus.options)
+        for key in PATH_OPTIONS.get(config.corpus.prepare, ()):
+            if isinstance(found.get(key), str):
+                found[key] = _absolute(invocation.base if f"corpus.options.{key}" in typed else REPOSITORY, found[key])
+        config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"options": found})})
     return config, Paths(invocation.data_dir, invocation.exp_dir, str(config.model["name"]), invocation.seed)
 
 
@@ -141,6 +155,17 @@ def _collect(invocation: Invocation) -> None:
     collect(config, paths, _recipe(invocation))
 
 
+def _greedy(invocation: Invocation) -> None:
+    """Print what the best unit of every frame says, beside the words that were spoken."""
+    if not invocation.arguments:
+        raise UsageError("the name of the row is missing: expected python -m dropasr greedy ROW [options], such as dense.")
+    from dropasr.training.greedy import show
+
+    config, paths = load(invocation)
+    for line in show(config, paths, invocation.arguments[0]):
+        print(line)
+
+
 def _recipe(invocation: Invocation) -> Path:
     if not invocation.arguments:
         raise UsageError("the folder of the recipe is missing: expected python -m dropasr table RECIPE_DIR, such as recipes/fsdd.")
@@ -151,6 +176,7 @@ VERBS: dict[str, tuple[Callable[[Invocation], None], int, str]] = {
     "plan": (_plan, 0, "check the configuration, say which stages are to do"),
     "list": (_list, 0, "show the stages with what each reads and writes"),
     "stack": (_stack, 0, "say which versions and which search backend are installed"),
+    "greedy": (_greedy, 1, "ROW: words and best phones per frame of the first dev utterances, without a search, to find faults"),
     "collect": (_collect, 1, "RECIPE_DIR: add this experiment's rows to a recipe"),
     "table": (_table, 1, "RECIPE_DIR: make a recipe's tables from its rows"),
 }

@@ -84,9 +84,9 @@ class LangConfig(Options):
     """Order of the estimated n-gram."""
     smoothing: Literal["witten_bell", "kneser_ney"] = "witten_bell"
     """Smoothing of the estimated n-gram."""
-    states_per_phone: int = Field(default=3, ge=1, le=5)
+    states_per_phone: int = Field(default=3, ge=1, le=12)
     """HMM states of a phone, left to right, each with a self-loop."""
-    silence_states: int = Field(default=3, ge=1, le=5)
+    silence_states: int = Field(default=3, ge=1, le=12)
     """HMM states of silence."""
     silence_probability: float = Field(default=0.5, gt=0, lt=1)
     """Probability of silence before, between and after words."""
@@ -217,16 +217,18 @@ class Row:
     method: str
     kind: Literal["large", "small", "compact"]
     budget: float
+    """Share of the large net's multiply-adds to reach; 0.0: no budget, the size is as learned (`controller: none`)."""
 
 
 def rows(config: Config) -> list[Row]:
-    """The nets that an experiment trains, the large ones first."""
+    """The nets that an experiment trains, the large ones first; a method that meets no budget makes one net, not one per budget."""
     experiment = config.experiment
+    free = [method for method in experiment.compact if config.methods.get(method, {}).get("controller") == "none"]
     result = [Row(method, method, "large", 1.0) for method in experiment.large]
     for budget in experiment.budgets:
         result += [Row(f"small_{method}@{budget:g}", method, "small", budget) for method in experiment.small]
-        result += [Row(f"{method}@{budget:g}", method, "compact", budget) for method in experiment.compact]
-    return result
+        result += [Row(f"{method}@{budget:g}", method, "compact", budget) for method in experiment.compact if method not in free]
+    return result + [Row(method, method, "compact", 0.0) for method in free]
 
 
 def nearest(word: str, candidates: list[str]) -> str:

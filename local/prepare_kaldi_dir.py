@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dropasr.config import CorpusConfig, Options
+from dropasr.config import REPOSITORY, CorpusConfig, Options
 from dropasr.data import kaldi_dir
 
 
@@ -12,7 +12,8 @@ class PrepareOptions(Options):
     """Where the directories of the three splits lie."""
 
     train: str = "train"
-    """Directory of the training set; relative to corpus.corpus_dir, where that is given."""
+    """Directory of the training set; relative to corpus.corpus_dir, or else as other paths (to the caller's folder in `--set`, to the
+    repository in a YAML)."""
     dev: str = "dev"
     """Directory of the development set."""
     test: str = "test"
@@ -21,5 +22,5 @@ class PrepareOptions(Options):
 
 def prepare(corpus: CorpusConfig, options: PrepareOptions, folder: Path, nj: int):  # noqa: ANN201 - lhotse is imported late
     """Read the three directories: `{split: (RecordingSet, SupervisionSet)}`. Raises DataError as `dropasr.data.kaldi_dir.load` does."""
-    root = Path(corpus.corpus_dir or ".").expanduser()
-    return {split: kaldi_dir.load(root / getattr(options, split)) for split in ("train", "dev", "test")}
+    root = Path(corpus.corpus_dir or REPOSITORY).expanduser()
+    return {split: kaldi_dir.load(root / Path(getattr(options, split)).expanduser()) for split in ("train", "dev", "test")}

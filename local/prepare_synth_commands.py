@@ -1,8 +1,8 @@
 """Voice-assistant commands, synthesised on the spot with eSpeak NG, with noise and simulated rooms. No download, no recorded speech.
 
-A speaker is a voice variant with an accent; the variants (and their near copies) are disjoint between train, dev and test,
-and babble is spoken by variants of its own. Every sentence is drawn independently: a short test sentence may also occur in training,
-the report counts how many do. The same options give the same bytes, whatever the number of processes.
+A speaker is a voice variant, whatever its accent, because utterances of one variant are not independent. The variants (and their near
+copies) are disjoint between train, dev and test, and babble is spoken by variants of its own. Every sentence is drawn independently: a
+short test sentence may also occur in training, the report counts how many do. The same options give the same bytes, whatever the number of processes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from dropasr.log import progress
 # Left out: whispering, croaking, echoing and robot voices, and those whose breath noise differs from run to run (Alicia, f2,
 # f3, f5, sandro, victor). Near copies of a voice (steph, steph2, steph3) stand in one split.
 TRAIN = (
-    "Alex Andrea Annie Diogo Gene Gene2 Henrique Hugo Mario Michael Mike Reed adam anika aunty belinda benjamin boris david edward edward2"
-    " f1 f4 gustave iven2 iven3 iven4 klatt6 linda m1 m3 m4 m6 marcelo max michel miguel mike2 paul quincy rob robert"
+    "Alex Andrea Annie Diogo Gene Gene2 Henrique Hugo Mario Mike Reed adam anika aunty belinda benjamin boris david edward edward2"
+    " f1 gustave iven2 iven3 iven4 klatt6 m1 m3 m6 marcelo max michel miguel mike2 quincy rob robert"
 ).split()
 DEV = "Nguyen antonio kaukovalta m7 m8 pedro travis".split()
-TEST = "Andy Denis Lee Storm ed grandma ian m2 m5 shelby steph steph2 steph3".split()
+TEST = "Andy Denis Lee Michael Storm ed f4 grandma ian linda m2 m4 m5 paul shelby steph steph2 steph3".split()
 BABBLE = "fast grandpa john klatt4 norbert pablo".split()
 _BABBLE_CLIPS = 24
 
@@ -54,7 +54,7 @@ class PrepareOptions(Options):
     accents: list[str] = Field(default=["en-us", "en", "en-gb-x-rp", "en-us-nyc", "en-gb-scotland", "en-029"], min_length=1)
     """eSpeak NG's languages that the voice variants speak (`en` is British English)."""
     accents_per_variant: int = Field(default=4, ge=1)
-    """Accents that each voice variant speaks with, taken in turn: a speaker is a variant with an accent."""
+    """Accents that each voice variant speaks with, taken in turn; they remain one speaker."""
     train_variants: list[str] = Field(default=TRAIN, min_length=1)
     """Voice variants of the training set."""
     dev_variants: list[str] = Field(default=DEV, min_length=1)
@@ -105,7 +105,7 @@ class Utterance:
 
 
 def _plan(options: PrepareOptions, split: str) -> list[Utterance]:
-    """Who says what and how. Each speaker has a pitch and a rate of their own, each utterance varies around them."""
+    """Who says what and how. Each variant and accent has a pitch and a rate of its own, each utterance varies around them."""
     utterances = []
     accents = options.accents
     voices = [
@@ -115,12 +115,12 @@ def _plan(options: PrepareOptions, split: str) -> list[Utterance]:
     ]
     for index in range(getattr(options, f"{split}_utterances")):
         variant, accent = voices[index % len(voices)]
-        speaker = f"{variant}-{accent}"
-        own, drawn = random.Random(f"{options.seed}/{speaker}"), random.Random(f"{options.seed}/{split}/{index}")
+        voice = f"{variant}-{accent}"
+        own, drawn = random.Random(f"{options.seed}/{voice}"), random.Random(f"{options.seed}/{split}/{index}")
         pitch, pitch_range = own.randint(35, 65) + drawn.randint(-6, 6), own.randint(35, 65) + drawn.randint(-10, 10)
         rate = round(options.rate_low + (options.rate_high - options.rate_low) * (0.5 * own.random() + 0.5 * drawn.random()))
         words = grammar.sentence(drawn)
-        utterances.append(Utterance(f"{speaker}-{split}-{index:05d}", speaker, words, f"{accent}+{variant}", rate, pitch, pitch_range))
+        utterances.append(Utterance(f"{voice}-{split}-{index:05d}", variant, words, f"{accent}+{variant}", rate, pitch, pitch_range))
     return utterances
 
 

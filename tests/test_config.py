@@ -96,3 +96,20 @@ def test_relative_paths_are_the_callers_in_options_and_the_repositorys_in_files(
     assert config.lang.lexicon == str(REPOSITORY / "local/words.txt")
     assert config.lang.text == str(tmp_path / "text.txt")
     assert paths.exp_dir == tmp_path / "exp"
+
+
+def test_a_tilde_is_the_home_folder(tiny_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = tiny_yaml()
+    path.write_text(path.read_text(encoding="utf-8").replace("{name: tiny,", "{name: tiny, corpus_dir: ~/corpus,"), encoding="utf-8")
+    config, _ = load(parse(["--conf", "tiny.yaml", "--set", "lang.text=~/text.txt"], base=tmp_path))
+    assert config.corpus.corpus_dir == str(tmp_path / "home" / "corpus")
+    assert config.lang.text == str(tmp_path / "home" / "text.txt")
+
+
+def test_kaldi_directories_are_paths_like_others(tmp_path: Path):
+    arguments = ["--conf", str(REPOSITORY / "conf" / "kaldi_dir.yaml"), "--set", "corpus.options.train=data/train"]
+    options = load(parse(arguments, base=tmp_path))[0].corpus.options
+    assert options == {"train": str(tmp_path / "data/train"), "dev": str(REPOSITORY / "dev"), "test": str(REPOSITORY / "test")}
+    inside = load(parse([*arguments, "--corpus-dir", str(tmp_path)], base=tmp_path))[0].corpus.options
+    assert inside == {"train": "data/train", "dev": "dev", "test": "test"}

@@ -224,7 +224,7 @@ def test_a_stamp_tells_what_was_done(experiment: Experiment, calls: list[str]):
     stamps = experiment.stamps()
     stamp = read_json(stamps.path(BY_VERB["decode"]))
     assert stamp["stage"] == "decode" and stamp["key"] == stamps.key(BY_VERB["decode"])
-    assert stamp["parts"]["decode.beam"] == 14.0
+    assert stamp["parts"]["decode.beam"] == stamps.config.decode.beam
     assert stamp["outputs"]["scores/dense.json"] == len("made")
     assert stamp["seconds"] >= 0 and stamp["finished"].endswith("+00:00")
 

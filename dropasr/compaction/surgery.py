@@ -80,7 +80,8 @@ def remove_units(
 def fold_scales(groups: Iterable[UnitGroup], scales: Sequence[torch.Tensor]) -> None:
     """Multiply the weights that read each unit by the unit's scale `(H,)`, so that the gate can be opened: `W'[:, u] = pi_u W[:, u]`.
 
-    Source: Kubo et al. 2016; exact for the expectation-scaled net.
+    Source: Kubo et al. 2016; exact for the expectation-scaled net. The optimiser's momentum is not rescaled with the weights: what it
+    holds of older gradients shrinks by the momentum factor at every step and is gone within a few, while the outputs never depend on it.
     """
     for group, scale in zip(groups, scales):
         for slice_ in group.slices:

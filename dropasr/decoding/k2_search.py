@@ -102,7 +102,9 @@ def align(log_likelihoods: list[torch.Tensor], graphs: list[Arcs], beam: float) 
         batch = order[begin : begin + BATCH_SIZE]
         fsas = k2.create_fsa_vec([graphs[index].to_k2() for index in batch])
         active = max(graphs[index].num_states for index in batch)
-        lattice = k2.intersect_dense_pruned(fsas, dense([log_likelihoods[index] for index in batch]), beam, OUTPUT_BEAM, MIN_ACTIVE, active)
+        scores = dense([log_likelihoods[index] for index in batch])
+        # k2 insists on a maximum above the minimum; a graph of few states needs neither.
+        lattice = k2.intersect_dense_pruned(fsas, scores, beam, OUTPUT_BEAM, min(MIN_ACTIVE, active), active + 1)
         for index, path in zip(batch, best_paths(lattice, "labels")[0], strict=True):
             if len(path):
                 found[index] = path[path != FINAL].astype(np.int32)

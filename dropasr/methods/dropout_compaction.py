@@ -127,7 +127,7 @@ class Method(BaseMethod):
             return
         if held_out is None:
             raise CompactionError("dropout compaction needs held-out frames: set train.held_out above 0.")
-        if due == 1 and self.options.signal_frames:
+        if passed <= 0 and self.options.signal_frames:
             self._measure_signal(net, held_out)
         for _ in range(due - max(passed, 0)):
             self._learn(net, held_out)

@@ -12,10 +12,13 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from dropasr.config import Options
+from dropasr.config import Options, nearest
 from dropasr.data.batches import splice
+from dropasr.errors import ConfigError
 from dropasr.models.base import AcousticModel, Slice, UnitGroup
 from dropasr.models.gates import Gate
+
+ACTIVATIONS = {"relu": torch.relu, "sigmoid": torch.sigmoid}
 
 
 class ModelOptions(Options):
@@ -49,6 +52,8 @@ class FeedForward(AcousticModel):
         num_features: int | None = None,
     ) -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ConfigError(f"model.activation: there is no activation '{activation}'{nearest(str(activation), list(ACTIVATIONS))}.")
         self.channels = list(channels)
         self.num_features = num_features if num_features is not None else len(self.channels)
         self._context = tuple(context)
@@ -97,9 +102,7 @@ class FeedForward(AcousticModel):
     def forward(self, spliced: torch.Tensor) -> torch.Tensor:
         units = spliced if self._select is None else spliced[:, self._select]
         for layer, norm, gate in zip(self.hidden, self.norms, self.gates):
-            units = layer(units)
-            units = torch.relu(units) if self.activation == "relu" else torch.sigmoid(units)
-            units = gate(norm(units))
+            units = gate(norm(ACTIVATIONS[self.activation](layer(units))))
         return self.output(units)
 
     def logits(self, frames: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dropasr.report.recipe_schema import Claim, PooledComparison, PooledRow, Verdict
 from dropasr.report.results import budget_text
 from dropasr.report.tables import interval
-from dropasr.scoring.bootstrap import ABSOLUTE_MARGIN, RELATIVE_MARGIN
+from dropasr.scoring.bootstrap import no_loss_margin, non_inferior
 
 MIN_WORDS = 5000
 MIN_SEEDS = 3
@@ -19,11 +19,11 @@ SPEEDS = {0.25: 2.5, 0.125: 4.0}
 
 def no_loss(row: PooledRow, reference: PooledRow) -> Claim:
     """Non-inferior: the upper end of the difference is at most +5 % of the reference's WER or +0.5, whichever is larger."""
-    margin = max(RELATIVE_MARGIN * reference.wer, ABSOLUTE_MARGIN)
     difference = row.wer_difference
     shown = f"difference {interval(difference.mean, difference.interval, signed=True)}; its upper end"
-    holds = difference.interval[1] <= margin
-    evidence = f"WER {row.wer:.2f} % against {reference.wer:.2f} %, {shown} is {'within' if holds else 'above'} the margin of +{margin:.2f}"
+    holds = non_inferior(difference.interval, reference.wer)
+    told = f"{'within' if holds else 'above'} the margin of +{no_loss_margin(reference.wer):.2f}"
+    evidence = f"WER {row.wer:.2f} % against {reference.wer:.2f} %, {shown} is {told}"
     verdict: Verdict = "holds" if holds else "does not hold"
     return _claim(f"{row.label} loses nothing against {reference.label}", row, reference.name, verdict, evidence)
 

@@ -186,6 +186,7 @@ class Timing(Input):
     utterances: int
     audio_seconds: float = Field(gt=0)
     order: str
+    busy_share: float = 0.0
     rows: dict[str, RowTiming]
 
 

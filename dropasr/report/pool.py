@@ -10,9 +10,8 @@ import numpy as np
 from dropasr.errors import MeasurementError
 from dropasr.report.claims import claims
 from dropasr.report.recipe_schema import PooledComparison, PooledRow, RecipeResults, Spread, StoredRow
-from dropasr.report.results import outcome
-from dropasr.report.schema import Difference, Outcome, Rtf, Speedup
-from dropasr.scoring.bootstrap import difference_interval, ratio_interval, wer_interval
+from dropasr.report.schema import Difference, Rtf, Speedup
+from dropasr.scoring.bootstrap import difference_interval, outcome, ratio_interval, wer_interval
 
 
 def _spread(values: Sequence[float]) -> Spread:
@@ -42,10 +41,10 @@ class _Pool:
             values.append(float(value))
         return float(np.mean(values))
 
-    def difference(self, other: _Pool) -> tuple[Difference, Outcome]:
+    def difference(self, other: _Pool) -> Difference:
         """WER of this row minus WER of the other, seeds pooled."""
         interval = difference_interval(self.errors, other.errors, self.words, self.speakers)
-        return Difference(to=other.first.name, mean=interval.estimate, interval=interval.bounds), outcome(interval)
+        return Difference(to=other.first.name, mean=interval.estimate, interval=interval.bounds)
 
     def speedup(self, reference: _Pool) -> tuple[Speedup, Spread]:
         """Speed against the reference, seeds as further passes; and the acoustic model's speed-up per seed."""
@@ -99,7 +98,7 @@ def _pooled(pool: _Pool, reference: _Pool) -> PooledRow:
         wer=pool.mean("wer"),
         wer_spread=_spread([row.wer for row in pool.figures]),
         wer_interval=wer_interval(np.mean(pool.errors, axis=0), pool.words, pool.speakers).bounds,
-        wer_difference=pool.difference(reference)[0],
+        wer_difference=pool.difference(reference),
         dev_wer=pool.mean("dev_wer"),
         dev_ce=pool.mean("dev_ce"),
         dev_ce_spread=_spread([row.dev_ce for row in pool.figures]),
@@ -132,7 +131,8 @@ def _pool_model(rows: list[StoredRow]) -> tuple[list[PooledRow], list[PooledComp
     for pool in pools:
         for other in pools:
             if pool.first.kind == "compact" and other.first.kind == "small" and pool.first.budget == other.first.budget:
-                difference, verdict = pool.difference(other)
+                difference = pool.difference(other)
+                verdict = outcome(difference.interval)
                 more_ce = pool.mean("dev_ce") - other.mean("dev_ce")
                 same = {"model": pool.first.model, "row": pool.first.name, "budget": pool.first.budget}
                 comparisons.append(PooledComparison(**same, difference=difference, dev_ce_difference=more_ce, outcome=verdict))

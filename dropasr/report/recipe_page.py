@@ -111,6 +111,17 @@ def seed_table(rows: Sequence[PooledRow]) -> Table:
     return Table(("net", *(f"seed {seed}" for seed in rows[0].seeds)), lines)
 
 
+def learned_sizes(rows: Sequence[PooledRow]) -> list[str]:
+    """A sentence per net without a budget: the size it reached, and that nothing stands beside it."""
+    reference = next(row for row in rows if row.reference)
+    return [
+        f"{row.label[0].upper()}{row.label[1:]}: {100 * row.macs_per_second / reference.macs_per_second:.1f} % of the multiply-adds of "
+        f"the {reference.label} net, mean over seeds. No net of the same size stands beside it, and no claim is made."
+        for row in rows
+        if not row.budget
+    ]
+
+
 def no_claims(results: RecipeResults) -> str:
     """Why there are no claims."""
     return f"The test set has {results.test_words} words; below {MIN_WORDS} no claim is made, whichever way the figures fall."
@@ -172,6 +183,7 @@ def to_markdown(results: RecipeResults) -> str:
         of_model = f", {model}" if len(_models(results)) > 1 else ""
         seeds = ", ".join(map(str, rows[0].seeds))
         blocks += [Heading(f"Word error rate{of_model} (seeds {seeds})"), wer_table(rows)]
+        blocks += [Text(sentence) for sentence in learned_sizes(rows)]
         compared = comparison_table(results, model)
         if compared.lines:
             blocks += [Heading(f"Compacted against trained from scratch at the same size{of_model}"), compared]

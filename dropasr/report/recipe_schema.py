@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, Union
 
-from dropasr.report.schema import Bounds, Difference, Outcome, Record, ResultRow, Rtf, Speedup, Stack
+from dropasr.report.schema import Difference, Record, ResultRow, Rtf, Speedup, Stack
+from dropasr.scoring.bootstrap import Bounds, Outcome
 
 Verdict = Literal["holds", "tie", "does not hold", "cannot be claimed"]
 
@@ -92,7 +93,7 @@ class PooledRow(Record):
     teacher: Union[str, None]
     """Row whose posteriors it learnt from."""
     budget: float
-    """Wanted share of the large net's multiply-adds per frame."""
+    """Wanted share of the large net's multiply-adds per frame; 0: none, the size is as learned."""
     reference: bool
     """Whether the other rows are compared with this one."""
     seeds: list[int]

@@ -13,8 +13,8 @@ import numpy as np
 from dropasr.config import Config, Row, rows
 from dropasr.files import hash_of
 from dropasr.report.load import Net, Run
-from dropasr.report.schema import Comparison, Counts, Difference, ModelTotalRtf, Outcome, ResultRow, Results, Rtf, Speedup, Stack
-from dropasr.scoring.bootstrap import Interval, difference_interval, ratio_interval, wer_interval
+from dropasr.report.schema import Comparison, Counts, Difference, ModelTotalRtf, ResultRow, Results, Rtf, Speedup, Stack
+from dropasr.scoring.bootstrap import difference_interval, outcome, ratio_interval, wer_interval
 
 COMMAND = "DROPASR_COMMAND"
 """Environment variable: the command line that made the run, if it is not the one of this process."""
@@ -31,12 +31,9 @@ def label(row: Row) -> str:
     method = row.method.replace("_", " ")
     if row.kind == "large":
         return f"large {method}"
+    if not row.budget:
+        return f"{method}, size as learned"
     return f"small {method} from scratch {budget_text(row.budget)}" if row.kind == "small" else f"{method} {budget_text(row.budget)}"
-
-
-def outcome(difference: Interval) -> Outcome:
-    """What an interval of a WER difference says: a tie where it includes 0."""
-    return "better" if difference.high < 0 else "worse" if difference.low > 0 else "tie"
 
 
 def row_hashes(config: Config) -> dict[str, str]:
@@ -47,6 +44,10 @@ def row_hashes(config: Config) -> dict[str, str]:
     values = config.model_dump(mode="json")
     experiment, methods = values.pop("experiment"), values.pop("methods")
     values["corpus"].pop("corpus_dir")
+    options = values["corpus"]["options"]
+    values["corpus"]["options"] = {
+        key: Path(value).name if isinstance(value, str) and os.path.isabs(value) else value for key, value in options.items()
+    }
     for key in ("lexicon", "arpa", "text"):
         if isinstance(values["lang"][key], str):
             values["lang"][key] = Path(values["lang"][key]).name
@@ -85,9 +86,9 @@ def command_line() -> str:
     return " ".join(shlex.quote(word) for word in plain)
 
 
-def _difference(net: Net, other: Net, run: Run) -> tuple[Difference, Interval]:
+def _difference(net: Net, other: Net, run: Run) -> Difference:
     interval = difference_interval([net.errors], [other.errors], run.words, run.speakers)
-    return Difference(to=other.name, mean=interval.estimate, interval=interval.bounds), interval
+    return Difference(to=other.name, mean=interval.estimate, interval=interval.bounds)
 
 
 def _speedup(net: Net, reference: Net) -> Speedup:
@@ -115,7 +116,7 @@ def _row(net: Net, run: Run) -> ResultRow:
         wer=wer.estimate,
         wer_interval=wer.bounds,
         wer_counts=Counts(words=test.words, substitutions=test.substitutions, deletions=test.deletions, insertions=test.insertions),
-        wer_difference=_difference(net, run.reference, run)[0],
+        wer_difference=_difference(net, run.reference, run),
         dev_wer=scores.dev.wer,
         dev_ce=net.last.dev_ce,
         dev_frame_error=net.last.dev_frame_error,
@@ -137,8 +138,9 @@ def _comparisons(run: Run) -> list[Comparison]:
     for net in run.nets:
         for other in run.nets:
             if net.row.kind == "compact" and other.row.kind == "small" and net.row.budget == other.row.budget:
-                difference, interval = _difference(net, other, run)
-                found.append(Comparison(row=net.name, budget=net.row.budget, difference=difference, outcome=outcome(interval)))
+                difference = _difference(net, other, run)
+                verdict = outcome(difference.interval)
+                found.append(Comparison(row=net.name, budget=net.row.budget, difference=difference, outcome=verdict))
     return found
 
 
@@ -152,6 +154,7 @@ def make_results(config: Config, run: Run) -> Results:
         one_speaker=run.corpus.one_speaker,
         command=command_line(),
         hardware=run.timing.hardware,
+        busy_share=run.timing.busy_share,
         stack=Stack(
             search=scores.backend,
             beam=scores.beam,

@@ -11,10 +11,9 @@ from typing import Any, Literal, Union
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dropasr.errors import MeasurementError
+from dropasr.scoring.bootstrap import Bounds, Outcome
 
 SCHEMA_VERSION = 1
-Bounds = tuple[float, float]
-Outcome = Literal["better", "worse", "tie"]
 
 
 class Record(BaseModel):
@@ -100,7 +99,7 @@ class ResultRow(Record):
     seed: int
     """Seed of training."""
     budget: float
-    """Wanted share of the large net's multiply-adds per frame."""
+    """Wanted share of the large net's multiply-adds per frame; 0: none, the size is as learned."""
     reference: bool
     """Whether the other rows are compared with this one."""
     units: list[int]
@@ -186,6 +185,8 @@ class Results(Record):
     """Command that made the run."""
     hardware: dict[str, Any]
     """Processor, cores, threads, memory, system."""
+    busy_share: float
+    """CPU time that other processes used just before the times were taken, as a share of one core."""
     stack: Stack
     """Software."""
     config_hash: str

@@ -13,6 +13,7 @@ from dropasr.report.page import Block, Bullets, Figure, Heading, Text
 from dropasr.report.results import budget_text, label
 from dropasr.report.schema import Comparison, ResultRow, Results
 from dropasr.report.tables import Table, comparison_table, detail_table, interval, main_table, rtf, units
+from dropasr.runtime.busy import BUSY_SHARE
 
 FEW_SPEAKERS = 10
 
@@ -37,6 +38,8 @@ def headline(results: Results) -> list[str]:
             f"WER {row.wer:.2f} % against {reference.wer:.2f} % (difference {difference}); its acoustic model runs "
             f"{row.speedup.model:.1f} times as fast, the whole decode {row.speedup.total:.1f} times."
         )
+        if not row.budget:
+            sentence += " Its size is as learned: no net of the same size stands beside it."
         against = [item for item in results.comparisons if item.row == row.name]
         sentences.append(sentence + "".join(" " + _against_scratch(item, rows) for item in against))
     return sentences
@@ -61,6 +64,11 @@ def cautions(results: Results) -> list[str]:
         found.append("With one test speaker, the intervals draw utterances instead of speakers.")
     elif results.test_speakers < FEW_SPEAKERS:
         found.append(f"The test set has {results.test_speakers} speakers; intervals drawn over so few are rough.")
+    if results.busy_share > BUSY_SHARE:
+        found.append(
+            f"The machine was busy when times were taken (other processes used {100 * results.busy_share:.0f} % of one core): "
+            "RTFs are too high; speed-ups suffer less, because the nets were interleaved. To measure again: remove rtf.json, same command."
+        )
     epochs = {row.label: row.epochs for row in results.rows}
     if len(set(epochs.values())) > 1:
         told = ", ".join(f"{name} {number}" for name, number in epochs.items())
@@ -219,17 +227,19 @@ def measurement_section(run: Run, results: Results) -> Iterator[Block]:
             f"Software: {versions}.",
             f"Search: {stack.search}, beam {stack.beam:g}, at most {stack.max_active} active states, the same for all rows.",
             f"RTF: {timing.threads} thread, batch 1, warmed up, {timing.repeats} passes over the same {timing.utterances} test utterances "
-            f"({timing.audio_seconds:.1f} s of audio), nets {timing.order} (A B A B); sum of times over sum of durations.",
+            f"({timing.audio_seconds:.1f} s of audio), nets {timing.order}, in an order that changes from pass to pass; sum of times over "
+            "sum of durations.",
             f"Code: revision {', '.join(revisions)}. Evaluations on test in this experiment folder so far: {results.test_evaluations}.",
         ]
     )
     reference = by_name(results)[results.reference]
-    budgets = ", ".join(budget_text(budget) for budget in sorted({row.budget for row in results.rows if row.budget < 1}, reverse=True))
+    budgets = ", ".join(budget_text(budget) for budget in sorted({row.budget for row in results.rows if 0 < row.budget < 1}, reverse=True))
+    shares = "shares of the large net's multiply-adds per frame, over all its matrices, input and output included."
     yield Heading("How to read this")
     yield Bullets(
         [
             f"The reference is {reference.label}: of the large nets, the better one on dev. All differences and speed-ups are against it.",
-            f"Budgets ({budgets}) are shares of the large net's multiply-adds per frame, over all its matrices, input and output included.",
+            *([f"Budgets ({budgets}) are {shares}"] if budgets else []),
             f"WER has a 95 % bootstrap interval that draws whole {results.bootstrap_unit}s. The interval of a difference is paired and "
             "narrower than the two WERs' own intervals suggest: judge by it.",
             f"RTF is processing time over audio time: {rtf(reference.rtf.model)} means {1 / reference.rtf.model:.0f} times as fast as the "

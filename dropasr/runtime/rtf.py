@@ -1,7 +1,7 @@
 """Stage 8: the real-time factor of every net, split into features, acoustic model and search.
 
-One thread pinned to one core, batch 1, warmed up, nets interleaved (A B A B …) over the same test utterances; the factor is the sum
-of times over the sum of durations.
+One thread pinned to one core, batch 1, warmed up, nets interleaved over the same test utterances in an order that changes from
+pass to pass; the factor is the sum of times over the sum of durations.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -27,6 +27,7 @@ from dropasr.files import read_json, write_json
 from dropasr.log import get_logger, progress
 from dropasr.models.checkpoint import load_net
 from dropasr.paths import Paths
+from dropasr.runtime.busy import BUSY_SHARE, busy_share
 
 logger = get_logger(__name__)
 PACKAGES = ("torch", "torchaudio", "k2", "kaldi-decoder", "kaldifst", "lhotse", "sentencepiece", "numpy")
@@ -72,6 +73,14 @@ def one_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def order_of_pass(names: Sequence[str], number: int) -> list[str]:
+    """The nets in the order of one pass: begun one net later each time, and every second pass backwards, so that no net always
+    follows the same one."""
+    first = number % len(names)
+    order = [*names[first:], *names[:first]]
+    return order[::-1] if number % 2 else order
+
+
 class _Timed:
     """One net with its scale, and the seconds of its passes."""
 
@@ -103,10 +112,13 @@ def measure(config: Config, paths: Paths, nj: int) -> None:
     speech_seconds = sum(duration for _, _, duration in audio)
     prior = load_log_prior(config, paths)
     search = load_search(paths.lang, config.decode)
-    load = os.getloadavg()[0]
-    if load > 0.5 * (os.cpu_count() or 1):
-        logger.warning(f"the machine is busy (load {load:.1f}): times will be too long; the interleaving keeps ratios comparable")
-    schedule = [(repeat, name) for repeat in range(config.rtf.repeats + 1) for name in timed]
+    busy = busy_share()
+    if busy > BUSY_SHARE:
+        logger.warning(
+            f"the machine is busy (other processes use {100 * busy:.0f} % of one core): times will be too long; "
+            "the interleaving keeps ratios comparable"
+        )
+    schedule = [(repeat, name) for repeat in range(config.rtf.repeats + 1) for name in order_of_pass(list(timed), repeat)]
     extractor = make_extractor(config.features, config.corpus.sample_rate)
     with one_core(), torch.no_grad():
         for repeat, name in progress(schedule, "timing"):
@@ -136,7 +148,7 @@ def measure(config: Config, paths: Paths, nj: int) -> None:
         "hardware": hardware(),
         "versions": versions(),
         "threads": 1,
-        "load_average": load,
+        "busy_share": round(busy, 3),
         "repeats": config.rtf.repeats,
         "utterances": len(audio),
         "audio_seconds": speech_seconds,

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from dropasr.errors import MeasurementError
 
+Bounds = tuple[float, float]
+Outcome = Literal["better", "worse", "tie"]
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 RELATIVE_MARGIN = 0.05
@@ -32,7 +35,7 @@ class Interval:
     units: int
 
     @property
-    def bounds(self) -> tuple[float, float]:
+    def bounds(self) -> Bounds:
         """Lower and upper end."""
         return self.low, self.high
 
@@ -128,15 +131,19 @@ def difference_interval(
     return _interval(100.0 * more.sum() / total.sum(), 100.0 * sums[0] / sums[1], unit, count)
 
 
-def non_inferior(difference: Interval, reference_wer: float) -> bool:
-    """Whether a WER difference to a reference counts as "no loss": its upper end is at most 5 % of `reference_wer`
-    or 0.5 percent absolute, whichever is larger."""
-    return difference.high <= max(RELATIVE_MARGIN * reference_wer, ABSOLUTE_MARGIN)
+def no_loss_margin(reference_wer: float) -> float:
+    """How much worse than a reference still counts as "no loss": 5 % of its WER or 0.5 percent absolute, whichever is larger."""
+    return max(RELATIVE_MARGIN * reference_wer, ABSOLUTE_MARGIN)
 
 
-def better(difference: Interval) -> bool:
-    """Whether A has fewer errors than B: the whole interval of the difference lies below 0."""
-    return difference.high < 0.0
+def non_inferior(bounds: Bounds, reference_wer: float) -> bool:
+    """Whether the interval of a WER difference to a reference means "no loss": its upper end lies within the margin."""
+    return bounds[1] <= no_loss_margin(reference_wer)
+
+
+def outcome(bounds: Bounds) -> Outcome:
+    """What the interval of a WER difference A minus B says of A: a tie where it includes 0."""
+    return "better" if bounds[1] < 0 else "worse" if bounds[0] > 0 else "tie"
 
 
 def ratio_interval(times_a: np.ndarray, times_b: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Interval:

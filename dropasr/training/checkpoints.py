@@ -10,10 +10,8 @@ from typing import Any
 
 import torch
 
-from dropasr.files import read_json, write_json
-from dropasr.models import model_from_dims
 from dropasr.models.base import AcousticModel
-from dropasr.models.checkpoint import read_tensors, write_tensors
+from dropasr.models.checkpoint import read_about, read_tensors, rebuild, write_about, write_tensors
 
 
 def save_training(
@@ -33,22 +31,24 @@ def save_training(
             tensors[f"momentum.{name}"] = buffer
     path = folder / f"training-{epoch}.safetensors"
     digest = write_tensors(path, tensors)
-    write_json(folder / "training.json", {"file": path.name, "sha256": digest, "epoch": epoch, "dims": net.dims, **about})
+    write_about(folder / "training.json", {"file": path.name, "sha256": digest, "epoch": epoch, "dims": net.dims, **about})
     for other in folder.glob("training-*.safetensors"):
         if other != path:
             other.unlink()
 
 
 def load_training(folder: Path) -> tuple[dict[str, Any], AcousticModel, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The saved state: its JSON, the net, momentum by parameter name, tensors of the method."""
-    about = read_json(folder / "training.json")
+    """The saved state: its JSON, the net, momentum by parameter name, tensors of the method.
+
+    Raises CheckpointError naming the file if one is missing or damaged.
+    """
+    about = read_about(folder / "training.json", ("file", "sha256", "epoch", "dims"))
     tensors = read_tensors(folder / about["file"], about["sha256"])
 
     def part(prefix: str) -> dict[str, torch.Tensor]:
         return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
-    net = model_from_dims(about["dims"])
-    net.load_state_dict(part("net."))
+    net = rebuild(folder / "training.json", about["dims"], part("net."))
     return about, net, part("momentum."), part("method.")
 
 

@@ -65,7 +65,10 @@ def evaluate_row(config: Config, paths: Paths, row: Row) -> dict[str, Any]:
     dev, test = FrameStore.open(paths.features("dev")), FrameStore.open(paths.features("test"))
     scores = [log_likelihoods(net, dev.utterance(i), prior) for i in range(len(dev.ids))]
     results = {scale: decode_split(search, scores, dev, scale) for scale in sorted(config.decode.acoustic_scales)}
-    best = min(results, key=lambda scale: (results[scale].errors, scale))
+    least = min(result.errors for result in results.values())
+    level = [scale for scale, result in results.items() if result.errors == least]
+    # Of scales that dev cannot tell apart, the middle one is the safest.
+    best = level[len(level) // 2]
     scores = [log_likelihoods(net, test.utterance(i), prior) for i in range(len(test.ids))]
     on_test = decode_split(search, scores, test, best)
     figures = {

@@ -17,7 +17,7 @@ from dropasr.data.store import FrameStore
 from dropasr.decoding.alignment import align as search_alignment
 from dropasr.decoding.search import choose_backend
 from dropasr.errors import DataError
-from dropasr.files import atomic_path, write_json
+from dropasr.files import atomic_path, hash_of, sha256_bytes, sha256_file, write_json
 from dropasr.lang.lexicon import Lexicon
 from dropasr.lang.linear import linear_graph, minimal_frames, uniform_alignment
 from dropasr.lang.units import OutputUnits
@@ -25,6 +25,7 @@ from dropasr.log import get_logger
 from dropasr.methods.base import BaseMethod, CommonOptions, Schedule
 from dropasr.models.feedforward import FeedForward
 from dropasr.paths import Paths
+from dropasr.training.checkpoints import remove_training
 from dropasr.training.loop import Samplers, Trainer
 
 logger = get_logger(__name__)
@@ -105,7 +106,8 @@ class Aligner:
         """
         chosen = range(0, len(self.usable), max(1, len(self.usable) // limit) if limit else 1)
         scores = [log_likelihoods(self.usable[k]) for k in chosen]
-        paths = search_alignment(scores, [self.graphs[k] for k in chosen], self.config.align.beam, self.backend)
+        ids = [self.store.ids[self.usable[k]] for k in chosen]
+        paths = search_alignment(scores, [self.graphs[k] for k in chosen], self.config.align.beam, self.backend, ids)
         labels = np.full(len(self.store.frames), -1, dtype=np.int32)
         for i, path in zip([self.usable[k] for k in chosen], paths):
             labels[self.store.offsets[i] : self.store.offsets[i + 1]] = path
@@ -134,8 +136,13 @@ def _small_net(config: Config, units: OutputUnits, train: Aligner, labels: np.nd
     def say(text: str) -> None:
         logger.info(f"net {round_}: {text.replace('dev CE', 'then CE').replace('dev frame', 'frame')}")
 
-    trainer = Trainer(net, method, samplers, options, paths.align / f"net{round_}", SEED, say=say, identity=str(round_))
-    return trainer.run()
+    folder = paths.align / f"net{round_}"
+    # A killed stage may go on with this net; another configuration or other labels may not.
+    store_hash = sha256_file(train.store.folder / "index.json")
+    identity = hash_of([config.align.model_dump(), net.dims, sha256_bytes(labels.tobytes()), store_hash])
+    net = Trainer(net, method, samplers, options, folder, SEED, say=say, identity=identity).run()
+    remove_training(folder)
+    return net
 
 
 def _net_scores(net: FeedForward, store: FrameStore, log_prior: torch.Tensor) -> Callable[[int], torch.Tensor]:

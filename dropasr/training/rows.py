@@ -63,7 +63,7 @@ def row_identity(config: Config, paths: Paths, row: Row) -> str:
         "model": config.model,
         "method": config.methods[row.method],
         "train": config.train.model_dump(),
-        "tolerance": config.experiment.budget_tolerance if row.kind != "large" else None,
+        "tolerance": config.experiment.budget_tolerance if row.kind != "large" and row.budget else None,
         "seed": paths.seed,
         "labels": sha256_file(paths.align / "train.npy"),
         "features": sha256_file(paths.features("train") / "index.json"),
@@ -116,7 +116,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     (folder / "summary.json").unlink(missing_ok=True)
     (folder / "posteriors-train.npy").unlink(missing_ok=True)
     net, large_macs = initial_net(config, paths, row)
-    target = row.budget * large_macs if row.kind == "compact" else None
+    target = row.budget * large_macs if row.kind == "compact" and row.budget else None
     samplers = _samplers(config, paths, net)
     method = build_method(
         row.method, config.methods[row.method], Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target)
@@ -126,8 +126,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     net = trainer.run(on_epoch)
     macs = net.macs_per_frame()
     share = macs / large_macs
-    controlled = row.kind == "small" or getattr(method.options, "controller", "budget") != "none"
-    if row.kind != "large" and controlled and abs(share / row.budget - 1) > config.experiment.budget_tolerance:
+    if row.kind != "large" and row.budget and abs(share / row.budget - 1) > config.experiment.budget_tolerance:
         raise CompactionError(
             f"{row.name}: the net has {share:.4f} of the large net's multiply-adds, expected {row.budget:g} within "
             f"{100 * config.experiment.budget_tolerance:g} %. Widths: {net.widths}."

@@ -1,1 +1,1 @@
-"""Helpers of local/prepare_synth_commands.py: the synthesiser, the sentences, the rooms and noises."""
+"""Modules of local/prepare_synth_commands.py: the synthesiser, the sentences, the rooms and noises."""

@@ -141,6 +141,30 @@ def test_control_variate_lowers_the_variance(problem):
     assert bool((controlled < plain).all())
 
 
+def test_units_that_nothing_reads_get_exactly_no_score_gradient(problem):
+    """With the control variate a weight of 1 counts nothing; without it every mask would leave its own noise."""
+    net, inputs, labels, retention = problem
+    with torch.no_grad():
+        net.output.weight.zero_()
+    for gradient in score(net, inputs, labels, retention, np.random.default_rng(0)):
+        assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def test_score_scatters_less_than_the_formula_without_control_variate(problem):
+    """`score` itself against mean `w d log p(M) / d pi` over equally many masks of the same frame."""
+    net, inputs, labels, retention = problem
+    count, runs = 50, 200
+    x, y = inputs[:1].repeat(count, 1), labels[:1].repeat(count)
+    rng = np.random.default_rng(2)
+    found = torch.stack([torch.cat(score(net, x, y, retention, rng)) for _ in range(runs)])
+    flat, reference, plain = torch.cat(retention), log_correct(net, x, y, retention), []
+    for _ in range(runs):
+        masks = [sample_mask(rng, count, p).double() for p in retention]
+        bits = torch.cat(masks, dim=1)
+        plain.append((log_correct(net, x, y, masks) - reference).exp() @ (bits / flat - (1 - bits) / (1 - flat)) / count)
+    assert float(found.var(dim=0).sum()) < 0.7 * float(torch.stack(plain).var(dim=0).sum())
+
+
 @pytest.mark.parametrize("alpha,beta", [(0.9, 0.9), (0.85, 0.95), (0.95, 0.8)])
 def test_prior_is_zero_at_the_separatrix_and_repels(alpha, beta):
     at = separatrix(alpha, beta)

@@ -72,7 +72,7 @@ def test_default_voices_are_many_and_disjoint() -> None:
     assert not set(variants) & set(SCRIPT.BABBLE)
     for split in ("train", "dev", "test"):
         speakers = {utterance.speaker for utterance in SCRIPT._plan(options, split)}
-        assert len(speakers) == 4 * len(getattr(options, f"{split}_variants"))
+        assert speakers == set(getattr(options, f"{split}_variants"))
     assert sum(len(utterance.words) for utterance in SCRIPT._plan(options, "test")) >= 5200
 
 

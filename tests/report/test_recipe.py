@@ -25,8 +25,8 @@ COMPACT4, COMPACT8 = "dropout_compaction@0.25", "dropout_compaction@0.125"
 MANY_WORDS = {"words": 125}  # 4 speakers × 10 utterances × 125 words = 5000
 
 
-def make_recipe(root: Path, seeds=(1, 2, 3), errors=None, **split) -> Path:
-    config = make_config()
+def make_recipe(root: Path, seeds=(1, 2, 3), errors=None, config=None, **split) -> Path:
+    config = config or make_config()
     for seed in seeds:
         paths = make_run(root, config, seed, (errors or {}).get(seed), **split)
         dump(paths.results, make_results(config, load_run(config, paths)).model_dump(mode="json"))
@@ -70,6 +70,17 @@ def test_seeds_are_pooled(tmp_path):
     text = (folder / "RESULTS.md").read_text(encoding="utf-8")
     assert "8.00 ± 2.00 (6.00 to 10.00)" in text
     assert "abc1234" in text and "a processor" in text and "bash recipes/recipe/run.sh" in text
+
+
+def test_a_size_as_learned_is_told_and_carries_no_claim(tmp_path):
+    config = make_config(compact=["dropout_compaction"])
+    free = {**config.methods, "dropout_compaction": {"method": "dropout_compaction", "controller": "none"}}
+    folder = make_recipe(tmp_path, config=config.model_copy(update={"methods": free}), **MANY_WORDS)
+    results = read(folder)
+    assert [row.name for row in results.rows][-1] == "dropout_compaction"
+    assert results.claims == [] and results.comparisons == []
+    text = (folder / "RESULTS.md").read_text(encoding="utf-8")
+    assert "Dropout compaction, size as learned: 20.0 % of the multiply-adds of the large dense net, mean over seeds." in text
 
 
 def test_few_words_carry_no_claims(tmp_path, capsys):

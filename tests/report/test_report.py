@@ -53,6 +53,23 @@ def test_figures_of_the_table(run):
     assert rows["small_dense@0.125"].label == "small dense from scratch 1/8"
 
 
+def test_a_size_as_learned_is_told_and_compared_with_no_net_of_its_size(tmp_path):
+    config = make_config()
+    published = {"method": "dropout_compaction", "controller": "none"}
+    config = config.model_copy(update={"methods": {**config.methods, "dropout_compaction_published": published}})
+    compact = ["dropout_compaction", "dropout_compaction_published"]
+    config = config.model_copy(update={"experiment": config.experiment.model_copy(update={"compact": compact})})
+    paths = make_run(tmp_path, config)
+    results = results_of((config, paths))
+    row = next(row for row in results.rows if row.name == "dropout_compaction_published")
+    assert (row.label, row.budget) == ("dropout compaction published, size as learned", 0.0)
+    assert row.name not in {item.row for item in results.comparisons}
+    told = next(line for line in headline(results) if "as learned keeps" in line)
+    assert "size as learned keeps 20.0 % of the multiply-adds" in told and "no net of the same size" in told
+    build(config, paths, 1)
+    assert "Budgets (1/4, 1/8) are" in (paths.report / "report.md").read_text(encoding="utf-8")
+
+
 def test_reference_is_the_large_net_that_is_better_on_dev(run):
     assert results_of(run).reference == "dense"
 
@@ -171,6 +188,9 @@ def test_cautions(run, tmp_path):
     assert "same number of epochs" not in told
     edit(run[1].net(COMPACT) / "summary.json", lambda value: value.update(epochs=9))
     assert "did not get the same number of epochs" in " ".join(cautions(results_of(run)))
+    assert "busy" not in told
+    edit(run[1].rtf, lambda value: value.update(busy_share=1.5))
+    assert "other processes used 150 % of one core" in " ".join(cautions(results_of(run)))
 
 
 def test_scale_at_the_edge_of_those_tried_is_told(run):

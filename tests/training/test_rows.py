@@ -10,10 +10,13 @@ import pytest
 from dropasr.config import load_config, rows
 from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError
+from dropasr.files import read_json
+from dropasr.lang.units import OutputUnits
 from dropasr.paths import Paths
-from dropasr.training.rows import check_rows, row_by_name, row_identity
+from dropasr.training.rows import check_rows, is_trained, row_by_name, row_identity, train_row
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "synth_commands.yaml"
+FREE = "dropout_compaction_published"
 
 
 def config(*settings):
@@ -30,6 +33,35 @@ def test_rows_of_the_default_table():
         "small_dense@0.125",
         "dropout_compaction@0.125",
     ]
+
+
+def test_a_method_without_controller_makes_one_row_without_budget():
+    found = rows(config("experiment.compact=[dropout_compaction_published,dropout_compaction]"))
+    compact = [(row.name, row.budget) for row in found if row.kind == "compact"]
+    assert compact == [("dropout_compaction@0.25", 0.25), ("dropout_compaction@0.125", 0.125), (FREE, 0.0)]
+    assert [row.name for row in rows(config("methods.dropout_compaction.controller=none"))].count("dropout_compaction") == 1
+
+
+def test_a_row_without_budget_keeps_the_size_that_it_learned(tmp_path):
+    small = ["features.num_mel_bins=8", "train.epochs=1", "train.batch_size=32", "model.layers=1", "model.width=16"]
+    published = [f"methods.{FREE}.{value}" for value in ("passes=1", "updates_per_pass=1", "signal_frames=0", "frames_per_update=16")]
+    values = config(*small, f"experiment.compact=[{FREE}]", *published)
+    paths = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1)
+    units = OutputUnits(["A"], 1, 1)
+    paths.lang.mkdir(parents=True)
+    units.save(paths.lang / "units.json")
+    paths.align.mkdir(parents=True)
+    for split in ("train", "dev"):
+        with FrameStoreWriter(paths.features(split), 8, "float32") as writer:
+            for number in range(10):
+                frames = np.random.default_rng(number).standard_normal((20, 8)).astype(np.float32)
+                writer.add(f"{split}{number}", f"s{number}", ["A"], 0.2, frames)
+        np.save(paths.align / f"{split}.npy", np.arange(200, dtype=np.int32) % units.num_units)
+    row = row_by_name(values, FREE)
+    train_row(values, paths, row, lambda text: None, lambda figures: None)
+    summary = read_json(paths.net(FREE) / "summary.json")
+    assert summary["budget"] == 0.0 and 0 < summary["macs_share"] <= 1
+    assert is_trained(values, paths, row)
 
 
 @pytest.mark.parametrize(
