@@ -2,7 +2,8 @@
 
 A speaker is a voice variant, whatever its accent, because utterances of one variant are not independent. The variants (and their near
 copies) are disjoint between train, dev and test, and babble is spoken by variants of its own. Every sentence is drawn independently: a
-short test sentence may also occur in training, the report counts how many do. The same options give the same bytes, whatever the number of processes.
+short test sentence may also occur in training, the report counts how many do. The same options give the same bytes, whatever the
+number of processes.
 """
 
 from __future__ import annotations

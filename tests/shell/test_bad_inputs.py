@@ -62,7 +62,7 @@ def wrong_rate(folder: Path) -> None:
 
 
 def unknown_word(folder: Path) -> None:
-    edit(folder / "test" / "text", "test2 HELLO WORLD", "test2 HELLO WROLD")
+    edit(folder / "test" / "text", "test2 HELLO WORLD", "test2 HELLO WELT")
 
 
 def empty_transcript(folder: Path) -> None:
@@ -79,7 +79,7 @@ def shared_speaker(folder: Path) -> None:
         (missing, ["test2"]),
         (truncated, ["test2"]),
         (wrong_rate, ["test2", "8000", "16000"]),
-        (unknown_word, ["test2", "WROLD", "unknown_words"]),
+        (unknown_word, ["test2", "WELT", "unknown_words"]),
         (empty_transcript, ["test2", "empty"]),
         (shared_speaker, ["train-speaker"]),
     ],
