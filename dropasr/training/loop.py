@@ -122,7 +122,7 @@ class Trainer:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.max_grad_norm)
             self.optimiser.step()
-            total += float(loss) * len(labels)
+            total += float(loss.detach()) * len(labels)
             frames += len(labels)
             with autocast(self.config.precision):
                 self.net.eval()
