@@ -6,19 +6,5 @@
 # SEEDS="1 2 3 4 5" sets other seeds. A seed whose rows are in rows/ for this configuration is not run again.
 set -euo pipefail
 
-recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-options=(--conf conf/fsdd.yaml "$@")
-export DROPASR_CALLER_DIR=$PWD # relative paths in options are meant from here
-cd "$recipe/../.."
-# shellcheck source=local/env.sh
-source local/env.sh
-dropasr_environment
-
-for seed in ${SEEDS:-1 2 3}; do
-  # Fails where rows are missing and the run that makes them has not ended; whatever else is wrong, run.sh says it.
-  if ! python -m dropasr collect "${options[@]}" --seed "$seed" "$recipe" 2>/dev/null; then
-    (cd "$DROPASR_CALLER_DIR" && bash "$recipe/../../run.sh" "${options[@]}" --seed "$seed")
-    python -m dropasr collect "${options[@]}" --seed "$seed" "$recipe"
-  fi
-done
-python -m dropasr table "$recipe"
+recipe=$(dirname "${BASH_SOURCE[0]}")
+exec bash "$recipe/../../local/recipe.sh" "$recipe" --conf conf/fsdd.yaml "$@"

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Run a configuration with several seeds and pool them: bash local/recipe.sh RECIPE_DIR [options of run.sh]
+#
+# SEEDS="1 2 3 4 5" sets other seeds. A seed whose rows are in RECIPE_DIR/rows for this configuration is not run again.
+set -euo pipefail
+
+recipe=$(cd "$1" && pwd)
+options=("${@:2}")
+export DROPASR_CALLER_DIR=$PWD # relative paths in options are meant from here
+cd "$recipe/../.."
+# shellcheck source=local/env.sh
+source local/env.sh
+dropasr_environment
+
+for seed in ${SEEDS:-1 2 3}; do
+  # Fails where rows are missing and the run that makes them has not ended; whatever else is wrong, run.sh says it.
+  if ! python -m dropasr collect "${options[@]}" --seed "$seed" "$recipe" 2>/dev/null; then
+    (cd "$DROPASR_CALLER_DIR" && bash "$recipe/../../run.sh" "${options[@]}" --seed "$seed")
+    python -m dropasr collect "${options[@]}" --seed "$seed" "$recipe"
+  fi
+done
+python -m dropasr table "$recipe"
