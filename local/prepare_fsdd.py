@@ -89,7 +89,7 @@ def _clips(corpus: CorpusConfig) -> dict[str, list[Clip]]:
 def _read(clip: Clip, sample_rate: int) -> np.ndarray:
     import soundfile
 
-    from dropasr.data.validate import declared_wav_samples
+    from dropasr.data.audio import declared_wav_samples
 
     try:
         samples, rate = soundfile.read(clip.path, dtype="int16")

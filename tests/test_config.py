@@ -65,8 +65,13 @@ def test_every_method_loads(path: Path):
         ("", ["train.epochs=many"], ["train.epochs", "many"]),
         ("", ["train.epochs=0"], ["train.epochs", "0"]),
         ("", ["corpus.sample_rate=44100"], ["corpus.sample_rate", "44100"]),
+        ("", ["corpus.extra_tests=[dev]"], ["extra_tests", "none of them train, dev or test", "'dev'"]),
+        ("", ["corpus.extra_tests=[../x]"], ["extra_tests", "names of folders", "'../x'"]),
+        ("", ["corpus.text.cases=upper"], ["corpus.text.cases", "did you mean 'case'"]),
         ("methods: {dense_net: {}}\n", [], ["methods.dense_net", "did you mean 'dense'"]),
         ("experiment: {compact: [dropout_compacton]}\n", [], ["dropout_compacton", "did you mean 'dropout_compaction'"]),
+        ("", ["lang.order=3", "lang.prune_to=[5]"], ["prune_to", "expected 2 numbers", "[5]"]),
+        ("", ["lang.prune_to=[5, 5]", "lang.texts=[a]", "lang.arpa=b"], ["arpa", "lang.texts"]),
         ("experiment: {budgets: [2]}\n", [], ["budgets", "between 0 and 1"]),
     ],
 )
@@ -105,6 +110,22 @@ def test_a_tilde_is_the_home_folder(tiny_yaml, tmp_path: Path, monkeypatch: pyte
     config, _ = load(parse(["--conf", "tiny.yaml", "--set", "lang.text=~/text.txt"], base=tmp_path))
     assert config.corpus.corpus_dir == str(tmp_path / "home" / "corpus")
     assert config.lang.text == str(tmp_path / "home" / "text.txt")
+
+
+def test_texts_and_dictionary_lie_with_the_corpus(tiny_yaml, tmp_path: Path):
+    corpus = tmp_path / "corpora" / "Corpus"
+    corpus.mkdir(parents=True)
+    for file in (corpus / "in.txt", corpus.parent / "beside.txt", corpus.parent / "dict"):
+        file.write_text("a\n")
+    path = tiny_yaml()
+    text = path.read_text(encoding="utf-8").replace("lang: {", "lang: {texts: [in.txt, beside.txt, none.txt], dictionary: dict, ")
+    path.write_text(text, encoding="utf-8")
+    config, _ = load(parse(["--conf", "tiny.yaml", "--corpus-dir", "corpora/Corpus"], base=tmp_path))
+    assert config.lang.texts == [str(corpus / "in.txt"), str(corpus.parent / "beside.txt"), str(REPOSITORY / "none.txt")]
+    assert config.lang.dictionary == str(corpus.parent / "dict")
+    settings = ["--set", "lang.texts=[mine.txt]", "--set", "lang.dictionary=cmudict"]
+    config, _ = load(parse(["--conf", "tiny.yaml", "--corpus-dir", "corpora/Corpus", *settings], base=tmp_path))
+    assert config.lang.texts == [str(tmp_path / "mine.txt")] and config.lang.dictionary == "cmudict"
 
 
 def test_kaldi_directories_are_paths_like_others(tmp_path: Path):

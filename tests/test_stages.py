@@ -103,11 +103,17 @@ def test_everything_runs_once(experiment: Experiment, calls: list[str]):
         ("features.num_mel_bins=24", [2, 4, 5, 6, 7, 8, 9]),
         ("lang.order=2", [3, 4, 5, 6, 7, 8, 9]),
         ("align.width=24", [4, 5, 6, 7, 8, 9]),
+        ("lang.num_units=30", [4, 5, 6, 7, 8, 9]),
+        ("lang.silence_probability=0.2", [4, 5, 6, 7, 8, 9]),
+        ("train.frame_subsampling=3", [4, 5, 6, 7, 8, 9]),
         ("train.epochs=3", [5, 6, 7, 8, 9]),
         ("model.width=40", [5, 6, 7, 8, 9]),
         ("methods.dense.teacher_weight=0.5", [5, 6, 7, 8, 9]),
         ("experiment.budgets=[0.5]", [5, 6, 7, 8, 9]),
         ("decode.beam=9", [7, 8, 9]),
+        ("decode.lm_scales=[0.8,1.0]", [7, 8, 9]),
+        ("decode.prior=posterior", [7, 8, 9]),
+        ("corpus.error_rate=character", [7, 8, 9]),
         ("rtf.repeats=5", [8, 9]),
         ("corpus.note=hello", [9]),
         ("corpus.name=other", [9]),
@@ -133,7 +139,7 @@ def test_search_backends_count_by_what_is_installed(experiment: Experiment, call
     assert experiment.to_do("decode.backend=auto") == []
     assert experiment.to_do("decode.backend=kaldi") == [4, 5, 6, 7, 8, 9]
     monkeypatch.setattr(stamps_module, "installed_backends", lambda: ["kaldi"])
-    assert experiment.to_do("decode.backend=k2")[0] == 3
+    assert experiment.to_do("decode.backend=k2")[0] == 4
 
 
 def test_installed_backends_are_those_that_can_be_imported():
@@ -151,6 +157,19 @@ def test_files_count_by_content(experiment: Experiment, calls: list[str], tmp_pa
     assert experiment.to_do(f"lang.text={tmp_path}/a.txt")[0] == 3
     with pytest.raises(ConfigError, match="lang.text: there is no file .*c.txt"):
         experiment.to_do(f"lang.text={tmp_path}/c.txt")
+
+
+def test_every_file_of_a_list_counts_by_content(experiment: Experiment, calls: list[str], tmp_path: Path):
+    for name in ("a.txt", "b.txt", "dict"):
+        (tmp_path / name).write_text(f"{name}\n", encoding="utf-8")
+    settings = [f"lang.texts=[{tmp_path}/a.txt, {tmp_path}/b.txt]", f"lang.dictionary={tmp_path}/dict"]
+    experiment.run(*settings)
+    (tmp_path / "b.txt").write_text("changed\n", encoding="utf-8")
+    assert experiment.to_do(*settings)[0] == 3
+    # What stage 1 takes for an unknown word depends on the dictionary.
+    assert experiment.to_do(settings[0], "lang.dictionary=cmudict")[0] == 1
+    with pytest.raises(ConfigError, match="lang.texts: there is no file .*c.txt"):
+        experiment.to_do(f"lang.texts=[{tmp_path}/c.txt]")
 
 
 def test_a_new_recording_in_the_corpus_folder_redoes_all(experiment: Experiment, calls: list[str], tmp_path: Path):

@@ -1,18 +1,25 @@
 """Gradients of the log marginal likelihood with respect to retention probabilities, the prior over them, and their signal.
 
-Source of objective, prior and score estimator: Kubo, Tucker, Wiesler 2016. All gradients are means per frame.
+Source of objective, prior and score estimator: Kubo, Tucker, Wiesler 2016. All gradients are means over items: frames with their labels
+(a mask per frame), or, under CTC, utterances with the log probability per token of their tokens (a mask per utterance).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Union
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from dropasr.data.sequences import SequenceTargets
+from dropasr.lang.ctc import sequence_losses
 from dropasr.models.base import AcousticModel
 from dropasr.models.gates import sample_mask
+
+Targets = Union[torch.Tensor, SequenceTargets]
+"""Labels `(N,)` of the frames, or the token sequences of whole utterances."""
 
 EDGE = 1e-3
 """Retention probabilities are clipped to [EDGE, 1 - EDGE] inside gradients, which diverge at 0 and 1."""
@@ -41,8 +48,17 @@ def prior_curvature(at: float, beta: float) -> float:
     return (1 - beta) / (at * (1 - at) ** 2)
 
 
-def _log_correct(net: AcousticModel, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return -functional.cross_entropy(net(inputs).float(), labels, reduction="none")
+def _log_correct(net: AcousticModel, inputs: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """Log probability of each item's target: of a frame's label, or of an utterance's tokens divided by their number."""
+    logits = net(inputs).float()
+    if isinstance(targets, SequenceTargets):
+        return -sequence_losses(functional.log_softmax(logits, dim=1), targets) / targets.lengths
+    return -functional.cross_entropy(logits, targets, reduction="none")
+
+
+def _per_row(masks: list[torch.Tensor], targets: Targets) -> list[torch.Tensor]:
+    """Masks `(items, H)` repeated for the rows `(N, H)` that the items consist of."""
+    return [mask[targets.utterance_of_row] for mask in masks] if isinstance(targets, SequenceTargets) else masks
 
 
 def _with_gates(net: AcousticModel, multipliers: list[torch.Tensor]) -> None:
@@ -52,52 +68,51 @@ def _with_gates(net: AcousticModel, multipliers: list[torch.Tensor]) -> None:
 
 @torch.no_grad()
 @torch.autocast("cpu", enabled=False)
-def score(net: AcousticModel, inputs: torch.Tensor, labels: torch.Tensor, retention: list[torch.Tensor], generator: np.random.Generator):
-    """The paper's score-function gradient with control variate 1: mean of `(w - 1) d log p(M) / d pi`, a fresh mask per frame.
+def score(net: AcousticModel, inputs: torch.Tensor, targets: Targets, retention: list[torch.Tensor], generator: np.random.Generator):
+    """The paper's score-function gradient with control variate 1: mean of `(w - 1) d log p(M) / d pi`, a fresh mask per item.
 
-    `w = p(k | x, M) / p~(k | x)`, with the expectation-scaled net below the line; two forward passes and no backward pass.
+    `w = p(k | x, M) / p~(k | x)`, with the expectation-scaled net below the line; two forward passes and no backward pass. Of utterances
+    the ratio would degenerate, and `log w`, which it equals near 1, stands in the place of `w - 1`.
     Always in full precision: the ratio is so close to 1 that bfloat16 would round the signal away.
     Returns one tensor `(H,)` per group.
     """
+    items = len(targets)
     _with_gates(net, retention)
-    reference = _log_correct(net, inputs, labels)
-    masks = [sample_mask(generator, inputs.shape[0], probabilities).float() for probabilities in retention]
-    _with_gates(net, masks)
-    weight = torch.exp((_log_correct(net, inputs, labels) - reference).clamp(max=LOG_RATIO_CAP)) - 1
+    reference = _log_correct(net, inputs, targets)
+    masks = [sample_mask(generator, items, probabilities).float() for probabilities in retention]
+    _with_gates(net, _per_row(masks, targets))
+    log_ratio = _log_correct(net, inputs, targets) - reference
+    weight = log_ratio if isinstance(targets, SequenceTargets) else torch.exp(log_ratio.clamp(max=LOG_RATIO_CAP)) - 1
     gradients = []
     for mask, probabilities in zip(masks, retention):
         q = clipped(probabilities)
         kept = weight @ mask
-        gradients.append((kept / q - (weight.sum() - kept) / (1 - q)) / inputs.shape[0])
+        gradients.append((kept / q - (weight.sum() - kept) / (1 - q)) / items)
     return gradients
 
 
-def mean_field(
-    net: AcousticModel, inputs: torch.Tensor, labels: torch.Tensor, retention: list[torch.Tensor], generator: np.random.Generator
-):
+def mean_field(net: AcousticModel, inputs: torch.Tensor, targets: Targets, retention: list[torch.Tensor], generator: np.random.Generator):
     """Gradient of the expectation-scaled net's log likelihood: `a_u d log p~ / d h~_u`; one backward pass, no mask variance, biased."""
     variables = [probabilities.clone().requires_grad_(True) for probabilities in retention]
     _with_gates(net, variables)
     with torch.enable_grad():
-        objective = _log_correct(net, inputs, labels).mean()
+        objective = _log_correct(net, inputs, targets).mean()
     return [gradient.detach() for gradient in torch.autograd.grad(objective, variables)]
 
 
-def gumbel_st(
-    net: AcousticModel, inputs: torch.Tensor, labels: torch.Tensor, retention: list[torch.Tensor], generator: np.random.Generator
-):
+def gumbel_st(net: AcousticModel, inputs: torch.Tensor, targets: Targets, retention: list[torch.Tensor], generator: np.random.Generator):
     """Straight-through gradient of `E log p` with logistic noise: hard masks forward, sigmoid backward (Kubo, Cai, Bacchiani 2024)."""
     logits, masks = [], []
     for probabilities in retention:
         logit = torch.logit(clipped(probabilities)).requires_grad_(True)
-        uniform = torch.from_numpy(generator.random((inputs.shape[0], probabilities.numel()), dtype=np.float32)).clamp(1e-6, 1 - 1e-6)
+        uniform = torch.from_numpy(generator.random((len(targets), probabilities.numel()), dtype=np.float32)).clamp(1e-6, 1 - 1e-6)
         with torch.enable_grad():
             soft = torch.sigmoid(logit + torch.logit(uniform).to(logit.dtype))
             masks.append((soft > 0.5).to(soft.dtype) + soft - soft.detach())
         logits.append(logit)
-    _with_gates(net, masks)
     with torch.enable_grad():
-        objective = _log_correct(net, inputs, labels).mean()
+        _with_gates(net, _per_row(masks, targets))
+        objective = _log_correct(net, inputs, targets).mean()
     gradients = torch.autograd.grad(objective, logits)
     return [gradient / (clipped(p) * (1 - clipped(p))) for gradient, p in zip(gradients, retention)]
 
@@ -105,27 +120,34 @@ def gumbel_st(
 ESTIMATORS = {"score": score, "mean_field": mean_field, "gumbel_st": gumbel_st}
 
 
+def _items(inputs: torch.Tensor, targets: Targets, chosen: slice) -> tuple[torch.Tensor, Targets]:
+    if isinstance(targets, SequenceTargets):
+        return targets.select(inputs, chosen)
+    return inputs[chosen], targets[chosen]
+
+
 def split_half(
     name: str,
     net: AcousticModel,
     inputs: torch.Tensor,
-    labels: torch.Tensor,
+    targets: Targets,
     retention: list[torch.Tensor],
     generator: np.random.Generator,
     batch: int = 2048,
 ) -> list[float]:
-    """Correlation over units between the gradients of two halves of the frames, one figure per group: how much signal, how much noise.
+    """Correlation over units between the gradients of two halves of the items, one figure per group: how much signal, how much noise.
 
-    Frames `(N, D)` alternate between the halves; masks are drawn independently. 1 is all signal, 0 a coin flip.
+    Frames `(N, D)`, or utterances, alternate between the halves; masks are drawn independently; `batch` items are computed at a time.
+    1 is all signal, 0 a coin flip.
     """
     halves = []
     for half in (0, 1):
-        x, y = inputs[half::2], labels[half::2]
+        x, y = _items(inputs, targets, slice(half, None, 2))
         total = [torch.zeros_like(probabilities) for probabilities in retention]
-        for start in range(0, x.shape[0], batch):
-            part = x[start : start + batch]
-            gradients = ESTIMATORS[name](net, part, y[start : start + batch], retention, generator)
-            total = [sum_ + gradient * (part.shape[0] / x.shape[0]) for sum_, gradient in zip(total, gradients)]
+        for start in range(0, len(y), batch):
+            part, wanted = _items(x, y, slice(start, start + batch))
+            gradients = ESTIMATORS[name](net, part, wanted, retention, generator)
+            total = [sum_ + gradient * (len(wanted) / len(y)) for sum_, gradient in zip(total, gradients)]
         halves.append(total)
     result = []
     for first, second in zip(*halves):

@@ -1,15 +1,18 @@
-"""Log-mel filterbanks: extraction through lhotse, mean and variance normalisation, and stage 2 that stores them."""
+"""Log-mel filterbanks: extraction through lhotse, and stage 2 that normalises and stores them."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import multiprocessing
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +21,20 @@ from lhotse import CutSet, Fbank, FbankConfig
 from lhotse.audio import set_audio_duration_mismatch_tolerance
 
 from dropasr.config import Config, FeaturesConfig
+from dropasr.data.audio import read_sphere_by_libsndfile
+from dropasr.data.normalisation import Moments, moments, normalise
+from dropasr.data.perturb import perturbed
 from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError, DataError, DropasrError, StageError
 from dropasr.log import get_logger, progress
 from dropasr.paths import Paths
 
 FRAME_LENGTH = 0.025  # seconds, as in Kaldi
-STD_FLOOR = 0.01  # in nats; keeps a filter that is constant (digital silence) at 0 instead of NaN or amplified rounding errors
 CHUNK_SECONDS = 60.0  # audio per task of a worker: small against a split, large against the cost of passing it on
 DURATION_TOLERANCE = 0.01  # seconds of audio that may be missing; lhotse would fill up to 0.5 s of a truncated file by reflection
-SPLITS = ("train", "dev", "test")
 
 logger = get_logger(__name__)
+read_sphere_by_libsndfile()  # here, so that whoever extracts features, of stored cuts or while timing, reads audio alike
 
 
 def make_extractor(config: FeaturesConfig, sample_rate: int) -> Fbank:
@@ -76,19 +81,6 @@ def log_mel(extractor: Fbank, samples: np.ndarray, sample_rate: int) -> np.ndarr
     return frames.numpy()
 
 
-def statistics(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation, float32 `(F,)` each, over all frames of the arrays `(T, F)`; the deviation is at least STD_FLOOR."""
-    total = sum(len(array) for array in frames)
-    mean = sum(array.sum(axis=0, dtype=np.float64) for array in frames) / total
-    variance = sum(np.square(array - mean).sum(axis=0) for array in frames) / total
-    return mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32)
-
-
-def normalise(frames: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """`(frames - mean) / std`, float32 `(T, F)`, for a mean and standard deviation `(F,)`."""
-    return (frames - mean) / std
-
-
 @functools.lru_cache(maxsize=4)
 def _cached_extractor(config: FeaturesConfig, sample_rate: int) -> Fbank:
     return make_extractor(config, sample_rate)
@@ -123,7 +115,7 @@ def _extract_cut(cut: Any, config: FeaturesConfig, sample_rate: int) -> np.ndarr
 def _start_worker() -> None:
     torch.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the warning speaks of augmentation transforms, which are not used here
+        warnings.simplefilter("ignore")  # the warning speaks of augmentation; here it shifts lengths by single samples
         set_audio_duration_mismatch_tolerance(DURATION_TOLERANCE)
 
 
@@ -161,47 +153,101 @@ def _log_mels(cuts: Sequence[Any], config: FeaturesConfig, sample_rate: int, poo
         raise DropasrError("stage 2 (features): a worker process was killed, most likely for want of memory. Use a smaller --nj.") from None
 
 
-def _extract_split(split: str, config: Config, paths: Paths, pool: Executor) -> None:
+Group = list[tuple[Any, np.ndarray]]
+"""Cuts that are normalised together, each with its log-mel energies `(T, F)`."""
+
+
+def _groups(log_mels: Iterator[tuple[Any, np.ndarray]], kind: str) -> Iterator[Group]:
+    for _, members in itertools.groupby(log_mels, key=lambda item: _group(item[0], kind)):
+        yield list(members)
+
+
+@contextlib.contextmanager
+def _read_twice(groups: Iterator[Group], folder: Path) -> Iterator[tuple[Moments, Iterator[Group]]]:
+    """The moments of all groups together, and the groups again: between the two they lie in a temporary file of 4 bytes per value."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        everything: Moments | None = None
+        seen = []
+        for group in groups:
+            found = moments([frames for _, frames in group])
+            everything = found if everything is None else everything.joined(found)
+            for _, frames in group:
+                np.ascontiguousarray(frames, np.float32).tofile(file)
+            seen.append([(cut, frames.shape) for cut, frames in group])
+        file.seek(0)
+
+        def again() -> Iterator[Group]:
+            for group in seen:
+                yield [(cut, np.fromfile(file, np.float32, int(np.prod(shape))).reshape(shape)) for cut, shape in group]
+
+        yield everything, again()  # type: ignore[misc]
+
+
+def _store(
+    writer: FrameStoreWriter, groups: Iterator[Group], prior: Moments | None, prior_frames: float, originals: dict[str, str]
+) -> Moments:
+    """Normalise and write all groups; returns their moments together."""
+    everything: Moments | None = None
+    for group in groups:
+        found = moments([frames for _, frames in group])
+        everything = found if everything is None else everything.joined(found)
+        mean, std = found.smoothed(prior, prior_frames).mean_and_std()
+        writer.start_group(mean, std)
+        for cut, frames in group:
+            supervision = cut.supervisions[0]
+            # As in Kaldi, an utterance whose speaker is unknown is its own speaker.
+            speaker = supervision.speaker or cut.id
+            words = (supervision.text or "").split()
+            writer.add(cut.id, speaker, words, cut.duration, normalise(frames, mean, std), originals[cut.id])
+    return everything  # type: ignore[return-value]
+
+
+def _extract_split(split: str, config: Config, paths: Paths, pool: Executor, prior: Moments | None) -> Moments | None:
+    """Extract and store one split; returns the moments of train, which every later split is given as `prior`."""
     manifest = paths.cuts(split)
     if not manifest.exists():
         raise StageError(f"{manifest}: the cuts of '{split}' are missing. Stage 1 (data) makes them.")
     began = time.perf_counter()
-    kind, sample_rate = config.features.normalise, config.corpus.sample_rate
-    cuts = list(CutSet.from_file(manifest))
+    features, sample_rate, is_train = config.features, config.corpus.sample_rate, split == "train"
+    kind = features.normalise
+    pairs = perturbed(CutSet.from_file(manifest), features.speed_perturb if is_train else (), features.volume_perturb if is_train else None)
+    cuts, originals = [cut for cut, _ in pairs], {cut.id: original for cut, original in pairs}
     # Utterances of one group lie together, in the order in which the groups first appear: one group at a time is in memory.
     order = {group: position for position, group in enumerate(dict.fromkeys(_group(cut, kind) for cut in cuts))}
     cuts.sort(key=lambda cut: order[_group(cut, kind)])
-    log_mels = progress(_log_mels(cuts, config.features, sample_rate, pool), f"features {split}", total=len(cuts))
-    features = config.features
-    with FrameStoreWriter(
-        paths.features(split), features.num_mel_bins, features.dtype, sample_rate, features.frame_shift, features.normalise
-    ) as writer:
-        for _, members in itertools.groupby(log_mels, key=lambda item: _group(item[0], kind)):
-            group = list(members)
-            mean, std = statistics([frames for _, frames in group])
-            writer.start_group(mean, std)
-            for cut, frames in group:
-                supervision = cut.supervisions[0]
-                # As in Kaldi, an utterance whose speaker is unknown is its own speaker.
-                speaker = supervision.speaker or cut.id
-                writer.add(cut.id, speaker, (supervision.text or "").split(), cut.duration, normalise(frames, mean, std))
+    log_mels = progress(_log_mels(cuts, features, sample_rate, pool), f"features {split}", total=len(cuts))
+    with (
+        FrameStoreWriter(
+            paths.features(split), features.num_mel_bins, features.dtype, sample_rate, features.frame_shift, features.normalise
+        ) as writer,
+        contextlib.ExitStack() as stack,
+    ):
+        groups = _groups(log_mels, kind)
+        if is_train and features.prior_frames:
+            prior, groups = stack.enter_context(_read_twice(groups, paths.features(split)))
+        found = _store(writer, groups, prior, features.prior_frames, originals)
+        prior = found if is_train else prior
+        writer.set_global(*prior.mean_and_std())
     hours = sum(cut.duration for cut in cuts) / 3600
     message = "%s: %d utterances, %.2f hours, %d normalisation groups (%s), %.1f s"
     logger.info(message, split, len(cuts), hours, len(order), kind, time.perf_counter() - began)
+    return prior
 
 
 def extract(config: Config, paths: Paths, nj: int) -> None:
     """Stage 2: normalised log-mel features of every split, with `nj` processes, into the frame stores `paths.features(split)`.
 
-    Reads `paths.cuts(split)`. Utterances of one speaker lie together in the store. Raises StageError if a manifest is missing,
-    DataError naming the cut whose audio cannot be used.
+    Reads `paths.cuts(split)`; train gets its copies at other speeds and volumes here. Utterances of one speaker lie together in the store.
+    Raises StageError if a manifest is missing, DataError naming the cut whose audio cannot be used.
     """
     make_extractor(config.features, config.corpus.sample_rate)  # a wrong configuration is refused before any process starts
     context = multiprocessing.get_context("fork")  # workers inherit the imported torch and lhotse, which take seconds to import
     with ProcessPoolExecutor(max(1, nj), mp_context=context, initializer=_start_worker) as pool:
         try:
-            for split in SPLITS:
-                _extract_split(split, config, paths, pool)
+            prior: Moments | None = None
+            for split in config.corpus.splits:
+                prior = _extract_split(split, config, paths, pool, prior)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # an error is told at once, not after the rest of the split
             raise

@@ -45,11 +45,14 @@ def _recording(folder: Path, name: str, value: str) -> Recording:
         raise DataError(
             f"{where}: expected the path of a file, found a pipe (`{value}`). Run the command once and name the file that it writes."
         )
-    # Relative paths count from the working directory, as in Kaldi, or from the data directory, which can then be moved.
-    path = next((path for path in (Path(value), folder / value) if value and path.is_file()), None)
+    # Relative paths count from the working directory, as in Kaldi, or from the data directory or the folder that holds it, which can then
+    # be moved.
+    places = (Path(value), folder / value, folder.parent / value)
+    path = next((path for path in places if value and path.is_file()), None)
     if path is None:
         raise DataError(
-            f"{where}: expected an audio file, found none at '{value}' (nor at '{folder / value}'). Correct wav.scp or restore the file."
+            f"{where}: expected an audio file, found none at '{value}' (nor at '{places[1]}', nor at '{places[2]}'). Correct wav.scp or "
+            "restore the file."
         )
     try:
         return Recording.from_file(path.resolve(), recording_id=name)

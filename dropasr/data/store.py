@@ -65,6 +65,7 @@ class FrameStoreWriter:
         self._digest = hashlib.sha256()
         self._utterances: dict[str, dict[str, Any]] = {}
         self._num_frames = 0
+        self._global: dict[str, np.ndarray] = {}
         self._means: list[np.ndarray] = []
         self._stds: list[np.ndarray] = []
 
@@ -73,8 +74,12 @@ class FrameStoreWriter:
         self._means.append(np.asarray(mean, np.float32))
         self._stds.append(np.asarray(std, np.float32))
 
-    def add(self, id: str, speaker: str, words: Sequence[str], duration: float, frames: np.ndarray) -> None:
-        """Append one utterance: `frames` is `(T, F)` with T ≥ 1, `duration` in seconds.
+    def set_global(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Record the mean and standard deviation, both `(F,)`, of the training set before normalisation."""
+        self._global = {"global_mean": np.asarray(mean, np.float32), "global_std": np.asarray(std, np.float32)}
+
+    def add(self, id: str, speaker: str, words: Sequence[str], duration: float, frames: np.ndarray, original: str | None = None) -> None:
+        """Append one utterance: `frames` is `(T, F)` with T ≥ 1, `duration` in seconds; a copy names the id of its `original`.
 
         Raises DataError naming the utterance for a repeated id, a wrong shape, or values that are not finite in the store's type.
         """
@@ -99,6 +104,8 @@ class FrameStoreWriter:
             "frames": len(values),
             "group": len(self._means) - 1,
         }
+        if original not in (None, id):
+            self._utterances[id]["original"] = original
 
     def close(self) -> None:
         """Finish the store: frames, then normalisation, then the index. Raises DataError if nothing was added."""
@@ -115,7 +122,7 @@ class FrameStoreWriter:
         normalisation_hash = None
         if self._means:
             buffer = io.BytesIO()
-            np.savez(buffer, mean=np.stack(self._means), std=np.stack(self._stds))
+            np.savez(buffer, mean=np.stack(self._means), std=np.stack(self._stds), **self._global)
             normalisation_hash = sha256_bytes(buffer.getvalue())
             write_bytes(self.folder / NORMALISATION, buffer.getvalue())
         else:
@@ -152,8 +159,9 @@ class FrameStore:
     """Features of one split, read-only and memory-mapped; made by `FrameStore.open`.
 
     frames: `(N, F)` memory map; labels: `(N,)` memory map or None; offsets: int64 `(U+1,)`, utterance i has the frames
-    `offsets[i]:offsets[i+1]`; ids, speakers, texts (words per utterance): lists of length U; durations: float64 `(U,)`,
-    seconds; sample_rate: Hz; frame_shift: seconds; normalisation: `speaker`, `utterance` or `none`.
+    `offsets[i]:offsets[i+1]`; ids, speakers, texts (words per utterance), originals (the id that an utterance is a copy of, or its own):
+    lists of length U; durations: float64 `(U,)`, seconds; sample_rate: Hz; frame_shift: seconds; normalisation: `speaker`, `utterance`
+    or `none`.
     """
 
     def __init__(self, folder: Path, index: dict[str, Any], frames: np.ndarray, labels: np.ndarray | None) -> None:
@@ -163,6 +171,7 @@ class FrameStore:
         self.labels = labels
         self.ids: list[str] = [item["id"] for item in utterances]
         self.speakers: list[str] = [item["speaker"] for item in utterances]
+        self.originals: list[str] = [item.get("original", item["id"]) for item in utterances]
         self.texts: list[list[str]] = [item["words"] for item in utterances]
         self.durations = np.array([item["duration"] for item in utterances], np.float64)
         self.offsets = np.concatenate([[0], np.cumsum([item["frames"] for item in utterances])]).astype(np.int64)
@@ -172,7 +181,7 @@ class FrameStore:
         self._index = index
         self._groups = [item["group"] for item in utterances]
         self._positions = {id: position for position, id in enumerate(self.ids)}
-        self._statistics: tuple[np.ndarray, np.ndarray] | None = None
+        self._arrays: dict[str, np.ndarray] = {}
 
     @classmethod
     def open(cls, folder: str | Path, labels: str | Path | None = None, verify: bool = False) -> FrameStore:
@@ -246,13 +255,22 @@ class FrameStore:
         group = self._groups[self.position(utterance)]
         if group < 0:
             return np.zeros(self.num_features, np.float32), np.ones(self.num_features, np.float32)
-        if self._statistics is None:
+        arrays = self._normalisation()
+        return arrays["mean"][group], arrays["std"][group]
+
+    def global_statistics(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean and standard deviation, float32 `(F,)` each, of the training set before normalisation; None if the store has none."""
+        arrays = self._normalisation() if self._index["normalisation_sha256"] else {}
+        return (arrays["global_mean"], arrays["global_std"]) if "global_mean" in arrays else None
+
+    def _normalisation(self) -> dict[str, np.ndarray]:
+        if not self._arrays:
             path = self.folder / NORMALISATION
             if not path.exists() or sha256_file(path) != self._index["normalisation_sha256"]:
                 raise DataError(f"{path}: missing, or not the file that the index describes. Run stage 2 (features) again.")
             with np.load(path, allow_pickle=False) as arrays:
-                self._statistics = arrays["mean"], arrays["std"]
-        return self._statistics[0][group], self._statistics[1][group]
+                self._arrays = {name: arrays[name] for name in arrays.files}
+        return self._arrays
 
 
 def _map_array(path: Path, remedy: str) -> np.ndarray:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dropasr.config import CorpusConfig
+from dropasr.data.audio import check_audio
+from dropasr.data.text import Normaliser
 from dropasr.errors import DataError
-from dropasr.log import progress
 
 if TYPE_CHECKING:
     from lhotse import MonoCut, RecordingSet, SupervisionSegment, SupervisionSet
 
 _TOLERANCE = 0.001
 """Seconds by which a supervision may pass the end of its recording: manifests round times to milliseconds."""
-_STREAMED = 0x7FFFF000
-"""WAV headers written to a pipe declare a length of zero, or this or more: the true one was not known."""
-_BLOCK = 1 << 20
-_FEW = 400
-"""Recordings below which starting processes costs more than it saves."""
 
 
 @dataclass
@@ -36,6 +30,7 @@ class Split:
     cuts: list[MonoCut] = field(default_factory=list)
     dropped: list[dict[str, str]] = field(default_factory=list)
     mapped_words: Counter[str] = field(default_factory=Counter)
+    normalised: int = 0
 
     def sentences(self) -> list[str]:
         """Transcripts in the order of the cuts."""
@@ -55,6 +50,7 @@ class Split:
             "speakers": len(self.speakers()),
             "dropped": self.dropped,
             "mapped_words": dict(self.mapped_words),
+            "normalised_transcripts": self.normalised,
         }
 
 
@@ -67,72 +63,6 @@ def read_words(lexicon: str | Path | dict[str, str]) -> set[str]:
     except FileNotFoundError:
         raise DataError(f"lang.lexicon: {lexicon}: no such file. Expected lines `WORD PHONE PHONE …`; correct the path.") from None
     return {line.split()[0] for line in lines if line.strip()}
-
-
-def declared_wav_samples(path: Path) -> int | None:
-    """Samples per channel that the header of a WAV file declares; None for other formats and for streamed files."""
-    with open(path, "rb") as file:
-        head = file.read(12)
-        if len(head) < 12 or head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-            return None
-        block_align = 0
-        while len(chunk := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", chunk)
-            if name == b"data":
-                return None if size == 0 or size >= _STREAMED or block_align == 0 else size // block_align
-            content = file.read(size + size % 2)
-            if name == b"fmt " and len(content) >= 14:
-                block_align = struct.unpack("<H", content[12:14])[0]
-    return None
-
-
-def _audio_fault(task: tuple[str, str, int, int, int]) -> str | None:
-    """What is wrong with one recording, or None. The whole file is read."""
-    import soundfile
-
-    recording, path, manifest_rate, manifest_samples, corpus_rate = task
-    where = f"{path} (recording '{recording}')"
-    if not Path(path).is_file():
-        return f"{where}: expected an audio file, found none. Restore the file, or remove the recording from the corpus."
-    try:
-        declared = declared_wav_samples(Path(path))
-        with soundfile.SoundFile(path) as file:
-            rate, in_header, found = file.samplerate, file.frames, 0
-            while len(block := file.read(_BLOCK, dtype="int16")):
-                found += len(block)
-    except (RuntimeError, OSError) as error:
-        return f"{where}: expected readable audio, found a file that cannot be decoded ({error}). Replace it by an intact copy."
-    if rate != corpus_rate:
-        return f"{where}: expected {corpus_rate} Hz (corpus.sample_rate), found {rate} Hz. Resample the corpus or change it."
-    if manifest_rate != rate:
-        return f"{where}: expected {manifest_rate} Hz as its manifest says, found {rate} Hz. Prepare the corpus again."
-    expected = in_header if declared is None else declared
-    if found < expected:
-        return f"{where}: expected {expected} samples as its header says, found {found}: it is truncated. Replace it by an intact copy."
-    if found != manifest_samples:
-        return f"{where}: expected {manifest_samples} samples as its manifest says, found {found}. Prepare the corpus again."
-    if found == 0:
-        return f"{where}: expected speech, found no samples. Replace the file, or remove the recording from the corpus."
-    return None
-
-
-def check_audio(recordings: RecordingSet, sample_rate: int, nj: int) -> None:
-    """Read every recording, in `nj` processes. Raises DataError for a missing, unreadable or truncated file, or a wrong sample rate."""
-    tasks = []
-    for recording in recordings:
-        for source in recording.sources:
-            if source.type != "file":
-                raise DataError(
-                    f"recording '{recording.id}': expected a plain file, found a {source.type} ({source.source}). Write it to a file."
-                )
-            tasks.append((recording.id, str(source.source), recording.sampling_rate, recording.num_samples, sample_rate))
-    if nj > 1 and len(tasks) >= _FEW:
-        with ProcessPoolExecutor(nj) as pool:
-            faults = [fault for fault in progress(pool.map(_audio_fault, tasks, chunksize=64), "reading audio", len(tasks)) if fault]
-    else:
-        faults = [fault for fault in map(_audio_fault, tasks) if fault]
-    if faults:
-        raise DataError(faults[0] + (f" {len(faults) - 1} more recordings are at fault." if len(faults) > 1 else ""))
 
 
 def _check_unique(ids: Iterable[str], what: str, split: str) -> set[str]:
@@ -180,7 +110,7 @@ def check_split(
     unknown_word: str,
     nj: int,
 ) -> Split:
-    """Check one split and make its cuts, one per supervision.
+    """Check one split and make its cuts, one per supervision, with transcripts normalised by `corpus.text`.
 
     `words` is the lexicon's vocabulary, None where no lexicon is known yet. Utterances with an empty transcript or a word outside the
     lexicon are refused, dropped or mapped as `corpus` says. Raises DataError naming the id, what was expected and found, and the remedy.
@@ -196,9 +126,15 @@ def check_split(
         raise DataError(
             f"{name}: the recording '{silent[0]}' has no transcript ({len(silent)} such recordings). Add it or remove the recording."
         )
-    check_audio(recordings, corpus.sample_rate, nj)
+    check_audio(recordings, corpus.sample_rate, nj, corpus.resample)
+    if corpus.resample:
+        by_id = {id_: recording.resample(corpus.sample_rate) for id_, recording in by_id.items()}
     split = Split(name, seen=len(segments))
+    normalise = Normaliser(corpus.text)
     for supervision in segments:
+        written = " ".join((supervision.text or "").split())
+        supervision.text = normalise(written)
+        split.normalised += supervision.text != written
         reason = _transcript_fault(split, supervision, corpus, words, unknown_word)
         if reason is not None:
             split.dropped.append({"id": supervision.id, "reason": reason})
@@ -212,6 +148,8 @@ def check_split(
             )
         split.cuts.append(_cut(supervision, by_id[supervision.recording_id]))
     _check_share(split, corpus.max_dropped)
+    if not split.cuts:
+        raise DataError(f"{name}: expected utterances, found none of {split.seen} that can be used. Check the corpus and its options.")
     return split
 
 
@@ -238,26 +176,70 @@ def _transcript_fault(
     return None
 
 
-def _check_share(split: Split, largest: float) -> None:
+def _check_share(split: Split, largest: float, remedy: str = "Correct the transcripts or the lexicon.") -> None:
     share = len(split.dropped) / max(split.seen, 1)
     if share > largest:
         first = split.dropped[0]
         raise DataError(
             f"{split.name}: {len(split.dropped)} of {split.seen} utterances ({100 * share:.1f} %) would be dropped, expected at most "
-            f"{100 * largest:.1f} % (corpus.max_dropped). The first is '{first['id']}': {first['reason']}. Correct the transcripts or "
-            "the lexicon."
+            f"{100 * largest:.1f} % (corpus.max_dropped). The first is '{first['id']}': {first['reason']}. {remedy}"
         )
-    if not split.cuts:
-        raise DataError(
-            f"{split.name}: expected utterances, found none of {split.seen} that can be used. Check the corpus and its options."
-        )
+
+
+def model_frames(duration: float, frame_shift: float, subsampling: int = 1) -> int:
+    """Frames at which a net is evaluated: those of `duration` seconds of audio, one per `frame_shift`, or the first and then every
+    `subsampling`-th of them."""
+    frames = int(duration / frame_shift + 0.5)
+    return -(-frames // subsampling)
+
+
+def with_frames(cuts: Iterable[MonoCut], frame_shift: float, subsampling: int = 1) -> Iterator[tuple[str, list[str], int]]:
+    """`(id, words, model frames)` of cuts with one supervision each: what `too_short` reads."""
+    for cut in cuts:
+        yield cut.id, (cut.supervisions[0].text or "").split(), model_frames(cut.duration, frame_shift, subsampling)
+
+
+def too_short(
+    name: str, utterances: Iterable[tuple[str, Sequence[str], int]], needed: Callable[[Sequence[str]], int], corpus: CorpusConfig
+) -> list[dict[str, str]]:
+    """The utterances with fewer model frames than their transcript needs, as `[{"id": …, "reason": …}]`, under the drop policy.
+
+    `utterances` are `(id, words, model frames)`: of cuts through `with_frames`, of a frame store
+    `zip(store.ids, store.texts, -(-np.diff(store.offsets) // subsampling))`. `needed` gives the least number of frames for a list of
+    words; with connectionist temporal classification that is the number of tokens, and one more for each token that repeats the one
+    before it, as a blank must lie between them (Graves et al., 2006). `name` is the split, for messages.
+
+    Raises DataError for the first such utterance where `corpus.too_short` is `error`, and where they are more than the share
+    `corpus.max_dropped` of all utterances, or all of them.
+    """
+    split = Split(name, seen=0)
+    for id_, words, found in utterances:
+        split.seen += 1
+        expected = needed(words)
+        if found >= expected:
+            continue
+        reason = f"{found} model frames for a transcript that needs {expected}"
+        if corpus.too_short == "error":
+            raise DataError(
+                f"{name}: utterance '{id_}': {reason}. Correct the transcript or the segment, lower the frame subsampling, use larger "
+                "units, or set corpus.too_short: drop."
+            )
+        split.dropped.append({"id": id_, "reason": reason})
+    _check_share(split, corpus.max_dropped, "Lower the frame subsampling, use larger units, or correct the transcripts.")
+    if split.seen and len(split.dropped) == split.seen:
+        raise DataError(f"{name}: all {split.seen} utterances are too short for their transcripts. Lower the frame subsampling.")
+    return split.dropped
 
 
 def check_splits(splits: list[Split], one_speaker: bool) -> None:
-    """Raise DataError where two splits share an utterance, or a speaker in a corpus that does not declare `one_speaker`."""
+    """Raise DataError where two splits share an utterance, or a speaker in a corpus that does not declare `one_speaker`.
+
+    Two test sets may share speakers: the same test in other conditions. None may share one with train or dev.
+    """
     for first, second in combinations(splits, 2):
         speakers = sorted(set(first.speakers()) & set(second.speakers()))
-        if speakers and not one_speaker:
+        both_tests = not {first.name, second.name} & {"train", "dev"}
+        if speakers and not one_speaker and not both_tests:
             speaker = speakers[0]
             raise DataError(
                 f"the speaker '{speaker}' stands in {first.name} (utterance '{first.speakers()[speaker]}') and in {second.name} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,9 @@ import torch
 from kaldi_decoder import DecodableCtc, FasterDecoder, FasterDecoderOptions
 
 from dropasr.config import DecodeConfig
-from dropasr.decoding.search import MIN_ACTIVE, PARTIAL_PATH, Hypothesis, check_scores
+from dropasr.decoding.search import MIN_ACTIVE, PARTIAL_PATH, PLAIN, Hypothesis, Weights, check_scores, need_lattices
 from dropasr.lang.fst import Arcs
 from dropasr.lang.graph_kaldi import FILE_NAME, load_graph
-from dropasr.lang.units import OutputUnits
 from dropasr.log import get_logger
 
 WIDER = 4.0
@@ -54,11 +54,26 @@ class KaldiSearch:
             hypotheses.append(Hypothesis([self._words[label] for label in labels], score))
         return hypotheses
 
+    def weighted(self, weights: Weights) -> KaldiSearch:
+        """See `dropasr.decoding.search.Search.weighted`."""
+        if weights != PLAIN:
+            raise need_lattices("kaldi", "decode.lm_scales and decode.insertion_penalties")
+        return self
 
-def load(lang_dir: Path, words: list[str], config: DecodeConfig) -> KaldiSearch:
-    """The search over the graph of `lang_dir`."""
-    units = OutputUnits.load(lang_dir / "units.json")
-    return KaldiSearch(load_graph(lang_dir / FILE_NAME), words, units.num_units, config)
+    def variants(self, log_likelihoods: list[torch.Tensor], grid: Sequence[Weights]) -> list[list[list[str]]]:
+        """See `dropasr.decoding.search.Search.variants`; plain weights only."""
+        for weights in grid:
+            self.weighted(weights)
+        return [[hypothesis.words for hypothesis in self.decode(log_likelihoods)]] * len(grid)
+
+    def nbest(self, log_likelihoods: list[torch.Tensor], number: int) -> list[list[Hypothesis]]:
+        """Not offered: raises ConfigError."""
+        raise need_lattices("kaldi", "decode.rescore")
+
+
+def load(folder: Path, words: list[str], num_units: int, config: DecodeConfig) -> KaldiSearch:
+    """The search over the graph of `folder`."""
+    return KaldiSearch(load_graph(folder / FILE_NAME), words, num_units, config)
 
 
 def align(log_likelihoods: list[torch.Tensor], graphs: list[Arcs], beam: float) -> list[np.ndarray | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any, Protocol
 
 import torch
 
-from dropasr.config import DecodeConfig
+from dropasr.config import Config, DecodeConfig
 from dropasr.errors import ConfigError, DataError
 from dropasr.lang.graph import import_error, installed_backends, load_words
+from dropasr.lang.graph_build import check_graph
+from dropasr.lang.pieces import PieceUnits, load_units
 from dropasr.lang.units import OutputUnits
 
 MIN_ACTIVE = 30
@@ -34,6 +37,18 @@ class Hypothesis:
     score: float
 
 
+@dataclass(frozen=True)
+class Weights:
+    """How the search adds up scores: `lm_scale` times the graph's (language model, silence), plus the acoustic ones, minus
+    `insertion_penalty` (natural log) per word."""
+
+    lm_scale: float = 1.0
+    insertion_penalty: float = 0.0
+
+
+PLAIN = Weights()
+
+
 class Search(Protocol):
     """What every backend offers."""
 
@@ -45,6 +60,15 @@ class Search(Protocol):
         Where no path reaches the graph's end inside the beam, the beam is widened; then the best path that stops short
         of the end is given, with a warning. Raises DataError for an utterance without frames or with values that are not finite.
         """
+
+    def weighted(self, weights: Weights) -> Search:
+        """The same search with other weights; the graph is shared. Raises ConfigError where the backend cannot."""
+
+    def variants(self, log_likelihoods: list[torch.Tensor], grid: Sequence[Weights]) -> list[list[list[str]]]:
+        """For each of the weights the best words of every utterance, found on the lattice of one search with plain weights."""
+
+    def nbest(self, log_likelihoods: list[torch.Tensor], number: int) -> list[list[Hypothesis]]:
+        """Up to `number` different word sequences per utterance inside the lattice beam, best first, each with its best score."""
 
 
 def choose_backend(name: str) -> str:
@@ -62,15 +86,47 @@ def choose_backend(name: str) -> str:
     return name
 
 
-def load_search(lang_dir: Path, config: DecodeConfig) -> Search:
-    """Load the decoding graph of `lang_dir` for the configured backend. Raises ConfigError or DataError."""
-    words = load_words(Path(lang_dir) / "words.txt")
+def search_name(config: Config) -> str:
+    """The `backend` of the search that the configuration gives, without loading it."""
+    return "greedy" if config.train.criterion == "ctc" and config.decode.ctc == "greedy" else choose_backend(config.decode.backend)
+
+
+def need_lattices(backend: str, option: str) -> ConfigError:
+    """The error of a backend that gives single best paths only."""
+    why = f"it needs lattices, and the search backend here ({backend}) makes none"
+    return ConfigError(f"{option}: {why}. Leave it unset, or set decode.backend=k2.")
+
+
+def batches_by_frames(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Positions in batches, the longest utterances first, so that a batch padded to its longest has at most `limit` frames
+    (an utterance that is longer stands alone)."""
+    order = sorted(range(len(lengths)), key=lambda position: (-lengths[position], position))
+    begin = 0
+    while begin < len(order):
+        count = max(1, limit // max(lengths[order[begin]], 1))
+        yield order[begin : begin + count]
+        begin += count
+
+
+def load_search(folder: Path, config: DecodeConfig, words_file: Path | None = None) -> Search:
+    """Load the decoding graph and the units of `folder` for the configured backend. Raises ConfigError or DataError.
+
+    `words_file`: the word list, by default `words.txt` of the same folder.
+    """
+    folder, name = Path(folder), choose_backend(config.backend)
+    units = load_units(folder / "units.json")
+    if isinstance(units, PieceUnits) and config.ctc != "hlg":
+        from dropasr.decoding import ctc_search
+
+        return ctc_search.load(units, config, name)
+    words = load_words(folder / "words.txt" if words_file is None else words_file)
     backend: Any
-    if choose_backend(config.backend) == "k2":
+    if name == "k2":
         from dropasr.decoding import k2_search as backend
     else:
         from dropasr.decoding import kaldi_search as backend
-    return backend.load(Path(lang_dir), words, config)
+    check_graph(folder, name)
+    return backend.load(folder, words, units.num_units, config)
 
 
 def check_scores(log_likelihoods: list[torch.Tensor], num_units: int) -> None:

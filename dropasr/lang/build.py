@@ -1,25 +1,28 @@
-"""Stage 3: lexicon, output units, n-gram, and the decoding graph of every backend that is installed."""
+"""Stage 3: lexicon, word list and n-gram."""
 
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dropasr.config import REPOSITORY, Config, LangConfig
+from dropasr.config import Config
+from dropasr.data.text import Normaliser
 from dropasr.errors import ConfigError, DataError, StageError
 from dropasr.files import atomic_path, write_json
-from dropasr.lang import graph
+from dropasr.lang import graph, language_model
+from dropasr.lang.language_model import Models, Source
 from dropasr.lang.lexicon import Lexicon
-from dropasr.lang.ngram import NGram, estimate
-from dropasr.lang.units import OutputUnits
+from dropasr.lang.lexicon_build import from_dictionary, given_file, given_lexicon, restricted, save_for_alignment, spelled
+from dropasr.lang.ngram import NGram
+from dropasr.lang.pieces import write_pieces
+from dropasr.lang.texts import Sentences, choose_words, count_words, mean_frequencies, read_sentences, without_copies
 from dropasr.log import get_logger
 from dropasr.paths import Paths
 
 _log = get_logger(__name__)
-Sentences = list[list[str]]
+GRAPH_MODEL, RESCORING_MODEL = "lm.arpa", "lm-rescore.arpa"
 
 
 def transcripts(paths: Paths, split: str) -> Sentences:
@@ -35,43 +38,61 @@ def transcripts(paths: Paths, split: str) -> Sentences:
     ]
 
 
-def _given_file(value: str, key: str) -> Path:
-    """A path of the configuration, relative to the working directory or to the repository."""
-    for path in (Path(value), REPOSITORY / value):
-        if path.is_file():
-            return path
-    raise ConfigError(f"{key}: no such file '{value}' (looked in {Path.cwd()} and {REPOSITORY}). Correct the path.")
-
-
-def _read_sentences(path: Path) -> Sentences:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected UTF-8 text, one sentence a line ({error}). Convert the file.") from None
-    return [words for words in (line.split() for line in lines) if words]
-
-
-def _lexicon(config: Config, paths: Paths) -> Lexicon:
-    given = config.lang.lexicon
-    if isinstance(given, dict):
-        return Lexicon.from_mapping(given)
-    if given is not None:
-        return Lexicon.load(_given_file(given, "lang.lexicon"))
-    made = paths.manifests / "lexicon.txt"
-    if not made.exists():
-        raise ConfigError(f"lang.lexicon is not set and {made} does not exist. Set lang.lexicon, or let the prepare script make it.")
-    return Lexicon.load(made)
-
-
-def _training_text(lang: LangConfig, paths: Paths) -> tuple[Sentences, str]:
-    """Sentences for the n-gram and where they come from; never transcripts of dev or test."""
-    made = paths.manifests / "lm_text.txt"
+def _sources(config: Config, paths: Paths, train: Sentences) -> list[Source]:
+    """Text for the n-gram; never transcripts of dev or test."""
+    lang, made = config.lang, paths.manifests / "lm_text.txt"
+    normalise = Normaliser(config.corpus.text)
+    sources = []
     if lang.text is not None:
-        file = _given_file(lang.text, "lang.text")
-        return _read_sentences(file), str(file)
-    if made.exists():
-        return _read_sentences(made), str(made)
-    return transcripts(paths, "train"), str(paths.cuts("train"))
+        file = given_file(lang.text, "lang.text")
+        sources.append(Source(str(file), read_sentences(file, normalise)))
+    elif made.exists():
+        sources.append(Source(str(made), read_sentences(made)))
+    if lang.texts or not sources:
+        sources.insert(0, Source("train", train))
+    held_out = [line for split in config.corpus.splits if split != "train" for line in transcripts(paths, split)] if lang.texts else []
+    for name in lang.texts:
+        file = given_file(name, "lang.texts")
+        sentences, copies = without_copies(read_sentences(file, normalise), held_out)
+        _log.info("%s: %d sentences; %d copies of dev or test sentences left out", file.name, len(sentences), copies)
+        sources.append(Source(file.name, sentences))
+    return sources
+
+
+def _frequencies(sources: Sequence[Source], apart: bool) -> Mapping[str, float]:
+    if apart:
+        return mean_frequencies(source.sentences for source in sources)
+    return count_words(line for source in sources for line in source.sentences)
+
+
+def _lexicon(config: Config, paths: Paths, train: Sentences, frequencies: Mapping[str, float]) -> tuple[Lexicon, dict[str, Any]]:
+    """The lexicon, every word of train in it, and figures for the report. `frequencies`: words of the language model's text."""
+    lang = config.lang
+    given, required = given_lexicon(lang, paths), set(count_words(train))
+    figures: dict[str, Any] = {}
+    if lang.dictionary is not None:
+        words = choose_words(frequencies, required, lang.vocabulary)
+        lexicon, figures = from_dictionary(lang, paths, words, required, given)
+    elif given is not None:
+        lexicon = given
+        if lang.vocabulary is not None:
+            known = {word: number for word, number in frequencies.items() if word in given.entries}
+            lexicon = restricted(given, choose_words(known, required | {lang.unknown_word}, lang.vocabulary))
+    elif lang.units != "phones":
+        lexicon = spelled(choose_words(frequencies, required, lang.vocabulary))
+    else:
+        raise ConfigError(
+            f"lang.lexicon is not set and {paths.manifests / 'lexicon.txt'} does not exist. Set lang.lexicon or lang.dictionary, or let "
+            "the prepare script make a lexicon."
+        )
+    missing = lexicon.missing(required)
+    if missing:
+        message = f"{len(missing)} words are not in the lexicon: {' '.join(missing[:10])}"
+        raise DataError(f"{paths.cuts('train')}: {message}. Add them, or set corpus.unknown_words and redo stage 1.")
+    pronunciations = sum(map(len, lexicon.entries.values()))
+    sizes = {"words": len(lexicon.entries), "pronunciations": pronunciations, "phones": len(lexicon.phones) + 1}
+    _log.info("lexicon: %d words, %d pronunciations, %d phones", *sizes.values())
+    return lexicon, {**sizes, **figures}
 
 
 def _map_unknown(sentences: Sentences, lexicon: Lexicon, unknown_word: str) -> tuple[Sentences, int]:
@@ -82,87 +103,64 @@ def _map_unknown(sentences: Sentences, lexicon: Lexicon, unknown_word: str) -> t
     return sentences, count
 
 
-def _language_model(config: Config, paths: Paths, lexicon: Lexicon) -> tuple[NGram, dict[str, Any]]:
-    """Write `lm.arpa`; the model and what the report says about it."""
-    lang = config.lang
-    target = paths.lang / "lm.arpa"
-    if lang.arpa is not None:
-        given = _given_file(lang.arpa, "lang.arpa")
-        model = NGram.from_arpa(given)
-        if not model.vocabulary & lexicon.entries.keys():
-            raise DataError(f"{given}: none of its words is in the lexicon. Check upper and lower case, or give another model.")
-        with atomic_path(target) as temporary:
+def _estimated(config: Config, sources: Sequence[Source], lexicon: Lexicon, dev: Sentences) -> Models:
+    """Models of the text, and what the report says about it."""
+    sizes = {"sentences": 0, "words": 0, "words_outside_lexicon": 0}
+    mapped = []
+    for source in sources:
+        sentences, unknown = _map_unknown(source.sentences, lexicon, config.lang.unknown_word)
+        words = sum(map(len, sentences))
+        for key, number in zip(sizes, (len(sentences), words, unknown), strict=True):
+            sizes[key] += number
+        if unknown:
+            _log.warning("%s: %d of %d words are not in the lexicon", source.name, unknown, words)
+        mapped.append(Source(source.name, sentences))
+    models = language_model.estimated(config.lang, mapped, set(lexicon.entries), dev)
+    models.report.update(source=" + ".join(source.name for source in sources), **sizes)
+    return models
+
+
+def _given(config: Config, file: Path, model: NGram, lexicon: Lexicon, dev: Sentences) -> Models:
+    if not model.vocabulary & lexicon.entries.keys():
+        raise DataError(f"{file}: none of its words is in the lexicon. Check upper and lower case, or give another model.")
+    models = language_model.given(config.lang, model, dev)
+    models.report.update(source=str(file))
+    return models
+
+
+def _write(paths: Paths, models: Models, given: Path | None) -> None:
+    if given is None:
+        models.graph.to_arpa(paths.lang / GRAPH_MODEL)
+    else:
+        with atomic_path(paths.lang / GRAPH_MODEL) as temporary:
             shutil.copyfile(given, temporary)
-        return model, {"source": str(given), "smoothing": "given"}
-    sentences, source = _training_text(lang, paths)
-    words = sum(len(sentence) for sentence in sentences)
-    sentences, unknown = _map_unknown(sentences, lexicon, lang.unknown_word)
-    if unknown:
-        _log.warning("%s: %d of %d words are not in the lexicon", source, unknown, words)
-    model = estimate(sentences, lang.order, lang.smoothing, lexicon.entries)
-    model.to_arpa(target)
-    sizes = {"sentences": len(sentences), "words": words, "words_outside_lexicon": unknown}
-    return model, {"source": source, "smoothing": lang.smoothing, **sizes}
+    if models.rescoring is not None:
+        models.rescoring.to_arpa(paths.lang / RESCORING_MODEL)
+    else:
+        (paths.lang / RESCORING_MODEL).unlink(missing_ok=True)
 
 
-def build_graphs(lang_dir: Path, transducers: graph.Transducers, backends: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Write the graph of each backend; its states, arcs and the seconds it took. Raises DataError for an empty graph."""
-    sizes = {}
-    for backend in backends:
-        begin = time.perf_counter()
-        if backend == "k2":
-            from dropasr.lang import graph_k2
+def build(config: Config, paths: Paths, nj: int = 1) -> None:
+    """Write lexicons, words, ARPA models and `report.json` to `paths.lang`. `nj` is not used: this takes a minute at most.
 
-            built = graph_k2.build_k2_graph(transducers)
-            built.save(lang_dir / graph_k2.FILE_NAME)
-            states, arcs = built.arcs.num_states, built.arcs.num_arcs
-        else:
-            from dropasr.lang import graph_kaldi
-
-            fst = graph_kaldi.build_kaldi_graph(transducers)
-            graph_kaldi.save_graph(lang_dir / graph_kaldi.FILE_NAME, fst)
-            states, arcs = graph_kaldi.graph_size(fst)
-        if arcs == 0:
-            raise DataError(f"{lang_dir}: the {backend} decoding graph is empty: no sentence of the language model has a pronunciation.")
-        seconds = round(time.perf_counter() - begin, 2)
-        sizes[backend] = {"states": states, "arcs": arcs, "seconds": seconds}
-        _log.info("decoding graph (%s): %d states, %d arcs, made in %.2f s", backend, states, arcs, seconds)
-    return sizes
-
-
-def build(config: Config, paths: Paths, nj: int = 1, backends: Sequence[str] | None = None) -> None:
-    """Write lexicon, units, words, ARPA model, graphs and `report.json` to `paths.lang`. `nj` is not used: this takes seconds.
-
-    `backends`: graphs to build; by default those of every backend that can be imported.
     Raises ConfigError, DataError or StageError.
     """
     lang = config.lang
     paths.lang.mkdir(parents=True, exist_ok=True)
-    if backends is None:
-        backends = graph.installed_backends()
-    if not backends:
-        raise ConfigError(f"no search backend can be imported (kaldi: {graph.import_error('kaldi')}). pip install kaldi-decoder kaldifst.")
-    lexicon = _lexicon(config, paths)
-    missing = lexicon.missing(word for sentence in transcripts(paths, "train") for word in sentence)
-    if missing:
-        message = f"{len(missing)} words are not in the lexicon: {' '.join(missing[:10])}"
-        raise DataError(f"{paths.cuts('train')}: {message}. Add them, or set corpus.unknown_words and redo stage 1.")
+    train = transcripts(paths, "train")
+    arpa = given_file(lang.arpa, "lang.arpa") if lang.arpa is not None else None
+    given = NGram.from_arpa(arpa) if arpa is not None else None
+    sources = _sources(config, paths, train) if given is None else []
+    lexicon, lexicon_report = _lexicon(config, paths, train, _frequencies(sources, lang.interpolate) if given is None else given.unigrams())
     lexicon.save(paths.lang / "lexicon.txt")
-    units = OutputUnits(tuple(lexicon.phones), lang.states_per_phone, lang.silence_states)
-    units.save(paths.lang / "units.json")
-    words_file = paths.lang / "words.txt"
-    graph.save_words(words_file, graph.word_symbols(lexicon))
-    model, report = _language_model(config, paths, lexicon)
-    report |= {"order": model.order, "ngrams": [len(table) for table in model.probabilities]}
-    dev = model.perplexity(_map_unknown(transcripts(paths, "dev"), lexicon, lang.unknown_word)[0])
-    report |= {"dev_perplexity": round(dev.perplexity, 3), "dev_words": dev.words, "dev_oov_percent": round(100 * dev.oov_rate, 3)}
-    _log.info("lexicon: %d words, %d phones, %d output units", len(lexicon.entries), len(lexicon.phones) + 1, units.num_units)
-    _log.info(
-        "%d-gram (%s): %s n-grams; dev: perplexity %.1f, %.2f %% of %d words unknown",
-        model.order, report["smoothing"], "+".join(map(str, report["ngrams"])), dev.perplexity, 100 * dev.oov_rate, dev.words,
-    )  # fmt: skip
-    transducers = graph.make_transducers(lexicon, units, lang.silence_probability, paths.lang / "lm.arpa", words_file)
-    sizes = build_graphs(paths.lang, transducers, backends)
-    pronunciations = sum(map(len, lexicon.entries.values()))
-    lexicon_size = {"words": len(lexicon.entries), "pronunciations": pronunciations, "phones": len(lexicon.phones) + 1}
-    write_json(paths.lang / "report.json", {"lexicon": lexicon_size, "units": units.num_units, "language_model": report, "graphs": sizes})
+    dev_words = (word for sentence in transcripts(paths, "dev") for word in sentence)
+    save_for_alignment(lang, paths, dev_words, lexicon)
+    write_pieces(lang, train, paths.lang)
+    graph.save_words(paths.lang / "words.txt", graph.word_symbols(lexicon))
+    dev = _map_unknown(transcripts(paths, "dev"), lexicon, lang.unknown_word)[0]
+    if given is None:
+        models = _estimated(config, sources, lexicon, dev)
+    else:
+        models = _given(config, arpa, given, lexicon, dev)
+    _write(paths, models, arpa if lang.prune_to is None else None)
+    write_json(paths.lang / "report.json", {"lexicon": lexicon_report, "language_model": models.report})

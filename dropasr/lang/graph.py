@@ -13,8 +13,11 @@ import os
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from dropasr.errors import DataError
 from dropasr.files import write_text
@@ -85,7 +88,7 @@ class PhoneSymbols:
         return 1 + len(self.phones) + index
 
 
-def _disambiguation(lexicon: Lexicon) -> list[tuple[str, list[str], int]]:
+def disambiguated(lexicon: Lexicon) -> list[tuple[str, list[str], int]]:
     """(word, phones, symbol) for every pronunciation; symbol 0 where it needs none."""
     pairs = [(word, tuple(phones)) for word, variants in lexicon.entries.items() for phones in variants]
     shared = Counter(phones for _, phones in pairs)
@@ -102,7 +105,7 @@ def _disambiguation(lexicon: Lexicon) -> list[tuple[str, list[str], int]]:
 def lexicon_transducer(lexicon: Lexicon, silence_probability: float) -> tuple[Arcs, PhoneSymbols]:
     """L: phones to words, each word once, with optional silence at the start and after every word."""
     enter, skip = math.log(silence_probability), math.log1p(-silence_probability)
-    pronunciations = _disambiguation(lexicon)
+    pronunciations = disambiguated(lexicon)
     largest = max(symbol for _, _, symbol in pronunciations)
     symbols = PhoneSymbols((SILENCE, *lexicon.phones), largest + 2)
     numbers = {phone: number for number, phone in enumerate(symbols.phones, start=1)}
@@ -126,28 +129,74 @@ def lexicon_transducer(lexicon: Lexicon, silence_probability: float) -> tuple[Ar
     return Arcs.from_rows(rows), symbols
 
 
-def context_transducer(symbols: PhoneSymbols) -> Arcs:
-    """C: phones in context to phones. For context-independent phones the identity; it also erases the disambiguation symbols."""
+def _biphones(units: OutputUnits, phones: Sequence[str]) -> tuple[np.ndarray, list[tuple[str, list[int]]]]:
+    """The number from 1 of every (left phone, phone), `(P, P)`, and for each number its phone and units.
+
+    Left contexts in which a phone has the same units are one biphone; so a phone without tying is one in all contexts.
+    """
+    numbers = np.zeros((len(phones), len(phones)), dtype=np.int64)
+    found: dict[tuple[str, tuple[int, ...]], int] = {}
+    for column, phone in enumerate(phones):
+        for row, left in enumerate(phones):
+            numbers[row, column] = found.setdefault((phone, tuple(units.pdfs(phone, left))), len(found) + 1)
+    return numbers, [(phone, list(pdfs)) for phone, pdfs in found]
+
+
+def context_transducer(units: OutputUnits, symbols: PhoneSymbols) -> Arcs:
+    """C: left biphones to phones, with a state for each phone, the left context of what follows; it starts after silence.
+
+    Where no unit depends on the context it has one state. Disambiguation symbols are erased in every state.
+    """
+    numbers, _ = _biphones(units, symbols.phones)
     phones = [symbols.number(phone) for phone in symbols.phones]
     erased = [symbols.disambiguation(index) for index in range(symbols.num_disambiguation)]
-    rows: list[tuple[int, int, int, int, float]] = [(0, 0, phone, phone, 0.0) for phone in phones]
-    rows += [(0, 0, 0, symbol, 0.0) for symbol in erased]
-    return Arcs.from_rows([*rows, (0, 1, FINAL, FINAL, 0.0)])
+    states = len(phones) if (numbers != numbers[0]).any() else 1
+    rows: list[tuple[int, int, int, int, float]] = []
+    for left in range(states):
+        following = zip(numbers[left].tolist(), phones, strict=True)
+        rows += [(left, column if states > 1 else 0, number, phone, 0.0) for column, (number, phone) in enumerate(following)]
+        rows += [(left, left, 0, symbol, 0.0) for symbol in erased]
+        rows.append((left, states, FINAL, FINAL, 0.0))
+    return Arcs.from_rows(rows)
 
 
-def hmm_transducer(units: OutputUnits, symbols: PhoneSymbols) -> Arcs:
-    """H: units + 1 to phones in context. Left to right with self-loops, all transitions equally likely.
+def _states(pdfs: list[int], first: int, biphone: int) -> list[tuple[int, int, int, int, float]]:
+    """Arcs of a left-to-right HMM with self-loops whose states are `first`, …; it begins in state 0."""
+    last = first + len(pdfs) - 1
+    rows = [(state, state, pdf + 1, 0, 0.0) for state, pdf in enumerate(pdfs, start=first)]
+    rows += [(state, state + 1, pdf + 1, 0, 0.0) for state, pdf in enumerate(pdfs[1:], start=first)]
+    return [(0, first, pdfs[0] + 1, biphone, 0.0), *rows, (last, 0, 0, 0, 0.0)]
 
-    Their probability is a constant per frame, the same for every path, and is left out.
+
+def _states_with_skips(pdfs: list[int], first: int, biphone: int) -> list[tuple[int, int, int, int, float]]:
+    """As `_states`, for every sequence of one frame or more in which no state comes after a later one.
+
+    Only the last state can be left: any other is also entered as the last frame of the phone, which leads to the last state. A
+    graph without epsilons repeats the arcs behind a phone for each of its states that can be left, so that one is cheapest.
     """
+    last = first + len(pdfs) - 1
+    rows = [(last, last, pdfs[-1] + 1, 0, 0.0), (last, 0, 0, 0, 0.0)]
+    for state, pdf in enumerate(pdfs, start=first):
+        rows.append((0, last, pdf + 1, biphone, 0.0))
+        rows += [(before, last, pdf + 1, 0, 0.0) for before in range(first, min(state + 1, last))]
+        if state < last:
+            rows.append((0, state, pdf + 1, biphone, 0.0))
+            rows += [(before, state, pdf + 1, 0, 0.0) for before in range(first, state + 1)]
+    return rows
+
+
+def hmm_transducer(units: OutputUnits, symbols: PhoneSymbols, skips: bool = False) -> Arcs:
+    """H: units + 1 to left biphones. Left to right with self-loops, all transitions equally likely.
+
+    Their probability is a constant per frame, the same for every path, and is left out. With `skips` a phone of n states passes in
+    1 to n frames or more, for scores at a lower frame rate; without, in n or more.
+    """
+    make = _states_with_skips if skips else _states
     rows: list[tuple[int, int, int, int, float]] = []
     states = 1
-    for phone in symbols.phones:
-        source, olabel = 0, symbols.number(phone)
-        for pdf in units.pdfs(phone):
-            rows += [(source, states, pdf + 1, olabel, 0.0), (states, states, pdf + 1, 0, 0.0)]
-            source, olabel, states = states, 0, states + 1
-        rows.append((source, 0, 0, 0, 0.0))
+    for number, (_, pdfs) in enumerate(_biphones(units, symbols.phones)[1], start=1):
+        rows += make(pdfs, states, number)
+        states += len(pdfs)
     return Arcs.from_rows([*rows, (0, states, FINAL, FINAL, 0.0)])
 
 
@@ -184,7 +233,10 @@ class Transducers:
     grammar: str
 
 
-def make_transducers(lexicon: Lexicon, units: OutputUnits, silence_probability: float, arpa: Path, words_file: Path) -> Transducers:
-    """All four transducers."""
+def make_transducers(
+    lexicon: Lexicon, units: OutputUnits, silence_probability: float, arpa: Path, words_file: Path, skips: bool = False
+) -> Transducers:
+    """All four transducers; `skips` as in `hmm_transducer`."""
     lexicon_arcs, symbols = lexicon_transducer(lexicon, silence_probability)
-    return Transducers(hmm_transducer(units, symbols), context_transducer(symbols), lexicon_arcs, grammar(arpa, words_file))
+    context = context_transducer(units, symbols)
+    return Transducers(hmm_transducer(units, symbols, skips), context, lexicon_arcs, grammar(arpa, words_file))

@@ -49,12 +49,12 @@ class K2Graph:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arcs = Arcs(*(file[name] for name in ("src", "dst", "ilabel", "olabel", "score")))
-                ends = np.cumsum(file["sequence_lengths"])[:-1]
-                sequences = [tuple(part.tolist()) for part in np.split(file["sequence_words"], ends)]
+                words, ends = file["sequence_words"].tolist(), np.cumsum(file["sequence_lengths"]).tolist()
+            sequences = [tuple(words[begin:end]) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
         except FileNotFoundError:
-            raise DataError(f"{path}: the k2 decoding graph is missing. Run stage 3 (lang) where k2 is installed.") from None
+            raise DataError(f"{path}: the k2 decoding graph is missing. Run stage 4 (align) where k2 is installed.") from None
         except Exception as error:
-            raise DataError(f"{path}: expected the arrays of a k2 graph ({error}). Run stage 3 (lang) again.") from None
+            raise DataError(f"{path}: expected the arrays of a k2 graph ({error}). Run stage 4 (align) again.") from None
         return cls(arcs, sequences)
 
 
@@ -73,13 +73,32 @@ def _without_epsilons(fsa: Any) -> Any:
     return k2.arc_sort(k2.connect(k2.remove_epsilon(k2.connect(fsa))))
 
 
-def _word_sequences(fsa: Any) -> list[tuple[int, ...]]:
-    """Words per arc, without epsilons and the -1 of final arcs."""
-    if hasattr(fsa.aux_labels, "tolist") and not hasattr(fsa.aux_labels, "values"):
-        rows = [[label] for label in fsa.aux_labels.tolist()]
-    else:
-        rows = fsa.aux_labels.tolist()
-    return [tuple(word for word in row if word > 0) for row in rows]
+def _number_sequences(words: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+    """The number of each row's word sequence, and the sequences; row i is `words[splits[i]:splits[i+1]]`, numbers below 1 left out."""
+    kept = words > 0
+    begins = np.concatenate([[0], np.cumsum(kept)])[splits]
+    words, lengths = words[kept].astype(np.int64), np.diff(begins)
+    numbers, sequences = np.zeros(len(lengths), dtype=np.int32), [()]
+    for length in np.unique(lengths[lengths > 0]).tolist():
+        rows = np.flatnonzero(lengths == length)
+        table = words[begins[rows][:, None] + np.arange(length)]
+        key = table[:, 0]
+        for column in range(1, length):
+            key = np.unique(key, return_inverse=True)[1] * (words.max() + 1) + table[:, column]
+        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        numbers[rows] = len(sequences) + inverse
+        sequences += [tuple(row) for row in table[first].tolist()]
+    return numbers, sequences
+
+
+def _olabels(fsa: Any) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+    """Numbers of the word sequences of the arcs, and the sequences."""
+    import k2
+
+    labels = fsa.aux_labels
+    if isinstance(labels, k2.RaggedTensor):
+        return _number_sequences(labels.values.numpy(), labels.shape.row_splits(1).numpy())
+    return _number_sequences(labels.numpy(), np.arange(len(labels) + 1))
 
 
 def build_k2_graph(transducers: Transducers) -> K2Graph:
@@ -91,10 +110,8 @@ def build_k2_graph(transducers: Transducers) -> K2Graph:
     graph = k2.arc_sort(k2.connect(k2.determinize(_without_epsilons(graph))))
     graph = _without_epsilons(k2.compose(_transducer(transducers.context), graph))
     graph = _without_epsilons(k2.compose(_transducer(transducers.hmm), graph))
-    sequences = _word_sequences(graph)
-    numbers: dict[tuple[int, ...], int] = {(): 0}
-    olabel = np.array([numbers.setdefault(sequence, len(numbers)) for sequence in sequences], dtype=np.int32)
+    olabel, sequences = _olabels(graph)
     table = graph.arcs.values()[:, :3].numpy()
     ilabel = np.where(table[:, 2] > 0, table[:, 2] - 1, table[:, 2]).astype(np.int32)
     arcs = Arcs(table[:, 0].copy(), table[:, 1].copy(), ilabel, olabel, graph.scores.numpy().astype(np.float32))
-    return K2Graph(arcs, list(numbers))
+    return K2Graph(arcs, sequences)

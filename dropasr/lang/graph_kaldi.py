@@ -47,8 +47,8 @@ def load_graph(path: Path) -> Any:
     import kaldifst
 
     if not path.exists():
-        raise DataError(f"{path}: the Kaldi decoding graph is missing. Run stage 3 (lang).")
+        raise DataError(f"{path}: the Kaldi decoding graph is missing. Run stage 4 (align).")
     fst = kaldifst.StdVectorFst.read(str(path))
     if fst is None or fst.num_states == 0:
-        raise DataError(f"{path}: expected an OpenFst graph with states, found none. Run stage 3 (lang) again.")
+        raise DataError(f"{path}: expected an OpenFst graph with states, found none. Run stage 4 (align) again.")
     return fst

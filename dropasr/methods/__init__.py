@@ -16,7 +16,7 @@ from dropasr.methods.base import BaseMethod, CommonOptions, Schedule
 
 
 def _module(name: str, where: str):
-    known = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"]
+    known = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("base")]
     if name not in known:
         raise ConfigError(f"{where}: there is no method '{name}' in dropasr/methods{nearest(name, known)}.")
     return importlib.import_module(f"{__name__}.{name}")

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 
 from dropasr.compaction.proof import Proof
+from dropasr.compaction.retention import Targets
 from dropasr.config import Options
 from dropasr.models.base import AcousticModel
 
@@ -42,9 +43,13 @@ class Schedule:
 
 @dataclass
 class HeldOut:
-    """Frames for retention learning: `draw(generator, count)` returns spliced inputs `(count, D)` and labels `(count,)`."""
+    """Data for retention learning: `draw(generator, count)` returns spliced inputs `(N, D)` and targets of the criterion.
 
-    draw: Callable[[np.random.Generator, int], tuple[torch.Tensor, torch.Tensor]]
+    Under cross-entropy N is `count` and the targets are labels `(N,)`; under CTC they are `SequenceTargets` of whole utterances that have
+    `count` rows or a few more. `num_frames` is the number of rows there are.
+    """
+
+    draw: Callable[[np.random.Generator, int], tuple[torch.Tensor, Targets]]
     num_frames: int
 
 
@@ -55,6 +60,7 @@ class MethodReport:
     keep: Union[float, None] = None
     retention: list[dict[str, Any]] = field(default_factory=list)
     estimators: dict[str, Any] = field(default_factory=dict)
+    signals: list[dict[str, Any]] = field(default_factory=list)
     proofs: list[Proof] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
 

@@ -10,25 +10,25 @@ number of units per layer, and decides the rest at `end`, so that a budget of mu
 
 from __future__ import annotations
 
-from typing import Literal, Union
+from typing import Any, Literal, Union
 
+import numpy as np
 import torch
 from pydantic import Field
 
-from dropasr.compaction.proof import compact
-from dropasr.compaction.retention import ESTIMATORS, prior_curvature, prior_gradient, separatrix, split_half
+from dropasr.compaction.retention import ESTIMATORS, Targets, prior_curvature, prior_gradient, separatrix, split_half
 from dropasr.compaction.surgery import fold_scales
-from dropasr.errors import CompactionError
-from dropasr.methods.base import BaseMethod, CommonOptions, HeldOut, Schedule, open_gates
-from dropasr.models.base import AcousticModel, widths_for_budget
+from dropasr.methods.base import HeldOut
+from dropasr.methods.base_removal import GradualRemoval, RemovalOptions
+from dropasr.models.base import AcousticModel
 from dropasr.models.gates import sampled
 
 
-class MethodOptions(CommonOptions):
+class MethodOptions(RemovalOptions):
     """Keys of conf/method/dropout_compaction.yaml."""
 
-    estimator: Literal["score", "mean_field", "gumbel_st"] = "mean_field"
-    """Gradient of the retention probabilities: the paper's, the expectation-scaled net's, or straight-through."""
+    estimator: Literal["score", "mean_field", "gumbel_st", "random"] = "mean_field"
+    """Gradient of the retention probabilities: the paper's, the expectation-scaled net's, straight-through, or noise, as a control."""
     controller: Literal["budget", "none"] = "budget"
     """`budget`: meet the row's share of multiply-adds; `none`: as published, the size follows from prior and data."""
     alpha: float = Field(default=0.9, gt=0, lt=1)
@@ -45,119 +45,81 @@ class MethodOptions(CommonOptions):
     """`layer`: divide the data gradient by its standard deviation over the layer; `none`: as published."""
     initial_retention: float = Field(default=0.75, gt=0, lt=1)
     """Retention probability of all units when retention learning starts."""
-    start: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the training steps before retention learning."""
-    end: float = Field(default=0.25, gt=0, le=1)
-    """Share of the training steps after which every unit is decided (with the controller) or learning stops."""
-    passes: int = Field(default=9, ge=1)
-    """Passes of retention learning between `start` and `end`, evenly spread."""
     updates_per_pass: int = Field(default=8, ge=1)
     """Updates per pass."""
     frames_per_update: int = Field(default=2048, ge=2)
     """Held-out frames per update."""
     threshold: float = Field(default=0.02, gt=0, lt=0.5)
     """Below it a probability becomes 0 and the unit leaves; above 1 - threshold it becomes 1."""
-    min_units: int = Field(default=8, ge=1)
-    """Units that every layer keeps, whatever the probabilities say."""
     signal_frames: int = Field(default=8192, ge=0)
     """Held-out frames for the split-half correlation of every estimator at the first pass; 0 leaves it out."""
+    signal_updates: bool = False
+    """Also measure that correlation at every update, on the frames of the update."""
 
 
-class Method(BaseMethod):
-    """`retention`: one tensor of probabilities per group of units, following the net as it shrinks."""
+class Method(GradualRemoval):
+    """`scales` are the retention probabilities, one tensor per group of units."""
 
-    makes_smaller = True
-
-    def __init__(self, options: MethodOptions, schedule: Schedule) -> None:
-        super().__init__(options, schedule)
-        if options.controller == "budget" and schedule.target_macs is None:
-            raise CompactionError("the budget controller needs a budget: use the method in experiment.compact, or set controller: none.")
-        if options.end <= options.start:
-            raise CompactionError(f"dropout_compaction: end ({options.end}) must come after start ({options.start}).")
-        self.retention: list[torch.Tensor] = []
-        self.targets: list[int] = []
-        self.initial_units: list[int] = []
-        self.phase = "before"
+    @property
+    def meets_budget(self) -> bool:
+        return self.options.controller == "budget"
 
     def holds_out(self, epoch: int) -> bool:
         return epoch < self.options.end * self.schedule.epochs
 
-    def _begin_learning(self, net: AcousticModel, trained: bool) -> None:
-        initial = self.options.initial_retention
-        self.retention = [torch.full((width,), initial) for width in net.widths]
-        self.initial_units = list(net.widths)
-        if self.options.controller == "budget":
-            self.targets = widths_for_budget(net, float(self.schedule.target_macs), min_units=self.options.min_units)
+    def begin_removal(self, net: AcousticModel, trained: bool) -> None:
+        super().begin_removal(net, trained)
+        self.scales = [torch.full((width,), self.options.initial_retention) for width in net.widths]
         if trained:
             # The trained units are about to be scaled by their retention probability: keep what the layers above read.
-            fold_scales(net.unit_groups(), [1 / probabilities for probabilities in self.retention])
-        self.phase = "learning"
+            fold_scales(net.unit_groups(), [1 / probabilities for probabilities in self.scales])
 
     def training_mode(self, net: AcousticModel, epoch: int) -> None:
-        if self.phase == "before" and self.options.start == 0:
-            self._begin_learning(net, trained=False)
+        super().training_mode(net, epoch)
         if self.phase != "learning":
-            open_gates(net)
             return
-        self.report.keep = float(torch.cat(self.retention).mean())
-        for group, probabilities in zip(net.unit_groups(), self.retention):
+        self.report.keep = float(torch.cat(self.scales).mean())
+        for group, probabilities in zip(net.unit_groups(), self.scales):
             group.gate.multiplier = sampled(self.generator, probabilities)
 
     def inference_mode(self, net: AcousticModel) -> None:
-        if self.phase != "learning":
-            open_gates(net)
-            return
-        for group, probabilities in zip(net.unit_groups(), self.retention):
-            group.gate.multiplier = probabilities
-
-    def after_step(
-        self, net: AcousticModel, epoch: int, step: int, optimiser: torch.optim.Optimizer, held_out: Union[HeldOut, None]
-    ) -> None:
-        begin, end = self.options.start * self.schedule.epochs, self.options.end * self.schedule.epochs
-        before, now = (epoch + (step + done) / self.schedule.steps_per_epoch for done in (0, 1))
-        if self.phase == "before" and now >= begin:
-            self._begin_learning(net, trained=True)
-            self.training_mode(net, epoch)
-        if self.phase != "learning" or before >= end:
-            return
-        interval = (end - begin) / self.options.passes
-        # A small excess guards against rounding: the last pass must fall on the last step before `end`.
-        passed, due = (int((time - begin) / interval + 1e-9) for time in (before, now))
-        if due <= max(passed, 0):
-            return
-        if held_out is None:
-            raise CompactionError("dropout compaction needs held-out frames: set train.held_out above 0.")
-        if passed <= 0 and self.options.signal_frames:
-            self._measure_signal(net, held_out)
-        for _ in range(due - max(passed, 0)):
-            self._learn(net, held_out)
-        decided = due >= self.options.passes
-        if decided and self.targets:
-            self._decide()
-        self._note_histogram(now)
-        self._remove(net, optimiser, held_out, fold=decided)
-        if decided:
-            self.phase = "after"
-        self.training_mode(net, epoch)
+        super().inference_mode(net)
+        if self.phase == "learning":
+            for group, probabilities in zip(net.unit_groups(), self.scales):
+                group.gate.multiplier = probabilities
 
     def _measure_signal(self, net: AcousticModel, held_out: HeldOut) -> None:
-        inputs, labels = held_out.draw(self.generator, min(self.options.signal_frames, held_out.num_frames))
+        inputs, targets = held_out.draw(self.generator, min(self.options.signal_frames, held_out.num_frames))
         for name in ESTIMATORS:
-            correlation = split_half(name, net, inputs, labels, self.retention, self.generator, self.options.frames_per_update)
-            self.report.estimators[name] = {"split_half": correlation, "frames": int(labels.numel())}
+            correlation = split_half(name, net, inputs, targets, self.scales, self.generator, self.options.frames_per_update)
+            self.report.estimators[name] = {"split_half": correlation, "frames": len(inputs)}
             text = " ".join(f"{value:.3f}" for value in correlation)
-            self.report.messages.append(f"signal of {name} (split-half correlation per layer, {labels.numel()} held-out frames): {text}")
+            self.report.messages.append(f"signal of {name} (split-half correlation per layer, {len(inputs)} held-out frames): {text}")
 
-    def _learn(self, net: AcousticModel, held_out: HeldOut) -> None:
+    def _note_signals(self, net: AcousticModel, inputs: torch.Tensor, targets: Targets, place: dict[str, Any]) -> None:
+        # Masks of its own: measuring must not change what is drawn for learning.
+        generator = np.random.default_rng([self.schedule.seed, place["pass"], place["update"]])
+        found = {name: [round(r, 4) for r in split_half(name, net, inputs, targets, self.scales, generator)] for name in ESTIMATORS}
+        self.report.signals.append({**place, "frames": len(inputs), "split_half": found})
+
+    def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:
         options = self.options
-        targets = self.targets or [None] * len(self.retention)
-        estimate = ESTIMATORS[options.estimator]
-        for _ in range(options.updates_per_pass):
-            inputs, labels = held_out.draw(self.generator, options.frames_per_update)
-            gradients = estimate(net, inputs, labels, self.retention, self.generator)
+        if number == 1 and options.signal_frames:
+            self._measure_signal(net, held_out)
+        targets = self.targets or [None] * len(self.scales)
+        for update in range(options.updates_per_pass):
+            gradients = self._gradients(net, held_out, {"epoch": round(time, 3), "pass": number, "update": update})
             for index, (gradient, target) in enumerate(zip(gradients, targets)):
-                self.retention[index] = self._update(self.retention[index], gradient, target)
+                self.scales[index] = self._update(self.scales[index], gradient, target)
         self._guard()
+
+    def _gradients(self, net: AcousticModel, held_out: HeldOut, place: dict[str, Any]) -> list[torch.Tensor]:
+        if self.options.estimator == "random":
+            return [torch.from_numpy(self.generator.standard_normal(scales.numel(), dtype=np.float32)) for scales in self.scales]
+        inputs, targets = held_out.draw(self.generator, self.options.frames_per_update)
+        if self.options.signal_updates:
+            self._note_signals(net, inputs, targets, place)
+        return ESTIMATORS[self.options.estimator](net, inputs, targets, self.scales, self.generator)
 
     def _update(self, retention: torch.Tensor, gradient: torch.Tensor, target: Union[int, None]) -> torch.Tensor:
         options = self.options
@@ -188,56 +150,9 @@ class Method(BaseMethod):
 
     def _guard(self) -> None:
         """Keep at least `min_units` units (with the controller: the target) in every layer."""
-        floor = self.targets or [self.options.min_units] * len(self.retention)
-        for probabilities, units in zip(self.retention, floor):
+        floor = self.targets or [self.options.min_units] * len(self.scales)
+        for probabilities, units in zip(self.scales, floor):
             units = min(units, probabilities.numel())
             if int((probabilities > 0).sum()) < units:
                 best = probabilities.topk(units).indices
                 probabilities[best] = probabilities[best].clamp(min=separatrix(self.options.alpha, self.options.beta))
-
-    def _decide(self) -> None:
-        for index, (probabilities, target) in enumerate(zip(self.retention, self.targets)):
-            kept = torch.zeros_like(probabilities)
-            best = probabilities.topk(target).indices
-            kept[best] = probabilities[best]
-            self.retention[index] = kept
-
-    def _remove(self, net: AcousticModel, optimiser: torch.optim.Optimizer, held_out: HeldOut, fold: bool) -> None:
-        """Remove units of probability zero; `fold` then opens the gates."""
-        if not fold and all(bool((probabilities > 0).all()) for probabilities in self.retention):
-            return
-        inputs, _ = held_out.draw(self.generator, 512)
-        proof = compact(net, self.retention, inputs, optimiser, fold=fold)
-        self.retention = [probabilities[probabilities > 0] for probabilities in self.retention]
-        self.report.proofs.append(proof)
-        before, after = ("/".join(map(str, units)) for units in (proof.units_before, proof.units_after))
-        self.report.messages.append(
-            f"removed units: {before} -> {after}; masked and compacted logits differ by {proof.max_difference:.1e} "
-            f"(largest logit {proof.largest_logit:.3g})"
-        )
-
-    def _note_histogram(self, epochs: float) -> None:
-        """Histogram of all units that the net had at the start; those that left stay in the first bin."""
-        layers = []
-        for probabilities, units in zip(self.retention, self.initial_units):
-            counts = torch.histc(probabilities, bins=20, min=0, max=1).int().tolist()
-            counts[0] += units - probabilities.numel()
-            layers.append({"counts": counts, "kept": int((probabilities > 0).sum()), "total": units})
-        self.report.retention.append({"epoch": round(epochs, 3), "layers": layers})
-
-    def finish(self, net: AcousticModel, frames: torch.Tensor) -> None:
-        if self.phase == "learning":
-            self.report.proofs.append(compact(net, self.retention, frames, fold=True))
-            self.phase = "after"
-        open_gates(net)
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        phase = torch.tensor(["before", "learning", "after"].index(self.phase))
-        retention = {f"retention.{index}": probabilities for index, probabilities in enumerate(self.retention)}
-        sizes = {"targets": torch.tensor(self.targets), "initial_units": torch.tensor(self.initial_units)}
-        return {"phase": phase, **sizes, **retention}
-
-    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        self.phase = ["before", "learning", "after"][int(tensors["phase"])]
-        self.targets, self.initial_units = (tensors[name].int().tolist() for name in ("targets", "initial_units"))
-        self.retention = [tensors[f"retention.{index}"].clone() for index in range(len(tensors) - 3)]

@@ -54,8 +54,8 @@ class AcousticModel(nn.Module):
         """Logits `(N, K)` of spliced frames `(N, (left + 1 + right) * F)`."""
         raise NotImplementedError
 
-    def logits(self, frames: torch.Tensor) -> torch.Tensor:
-        """Logits `(T, K)` of one utterance `(T, F)`."""
+    def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:
+        """Logits `(⌈T/stride⌉, K)` of every stride-th frame, from the first on, of one utterance `(T, F)`."""
         raise NotImplementedError
 
     def unit_groups(self) -> list[UnitGroup]:

@@ -105,8 +105,8 @@ class FeedForward(AcousticModel):
             units = gate(norm(ACTIVATIONS[self.activation](layer(units))))
         return self.output(units)
 
-    def logits(self, frames: torch.Tensor) -> torch.Tensor:
-        return self(splice(frames, *self._context))
+    def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:
+        return self(splice(frames, *self._context, stride))
 
     def unit_groups(self) -> list[UnitGroup]:
         groups = []

@@ -11,7 +11,7 @@ from dropasr.report.page import Figure, to_html, to_markdown
 from dropasr.report.results import make_results
 from dropasr.report.schema import check_results
 from dropasr.report.sections import all_sections, cautions, headline
-from dropasr.report.tables import terminal_table
+from dropasr.report.tables import extra_table, terminal_table
 
 logger = get_logger(__name__)
 
@@ -26,7 +26,7 @@ def build(config: Config, paths: Paths, nj: int) -> None:
     value = results.model_dump(mode="json")
     check_results(value, str(paths.results))
     blocks = all_sections(run, results)
-    title = f"{results.corpus}: word error rate against speed"
+    title = f"{results.corpus}{results.system and ', ' + results.system}: {results.error_rate} error rate against speed"
     for block in blocks:
         if isinstance(block, Figure):
             write_text(paths.report / "plots" / f"{block.name}.svg", block.svg + "\n")
@@ -35,6 +35,9 @@ def build(config: Config, paths: Paths, nj: int) -> None:
     write_json(paths.results, value)
     logger.info("")
     logger.info(terminal_table(results))
+    if results.extra_tests:
+        logger.info("")
+        logger.info(extra_table(results, results.rows).terminal())
     logger.info("")
     for line in (*headline(results), *cautions(results)):
         logger.info(line)

@@ -99,6 +99,8 @@ class UtteranceScore(Input):
     substitutions: int = Field(alias="sub")
     deletions: int = Field(alias="del")
     insertions: int = Field(alias="ins")
+    characters: int
+    character_errors: int
 
     @property
     def errors(self) -> int:
@@ -107,9 +109,12 @@ class UtteranceScore(Input):
 
 
 class SplitScore(Input):
-    """WER (percent) of one split."""
+    """WER and CER (percent) of one split."""
 
     wer: float
+    cer: float
+    characters: int
+    character_errors: int
     words: int
     errors: int
     substitutions: int = Field(alias="sub")
@@ -122,14 +127,26 @@ class Scores(Input):
     """`scores/<row>.json`."""
 
     row: str
+    net: str
     acoustic_scale: float
+    lm_scale: float
+    insertion_penalty: float
     prior: str
     scales: dict[str, float]
+    tuning: list[tuple[float, float, float, float]]
     dev: SplitScore
     test: SplitScore
+    extra: dict[str, SplitScore]
     backend: str
     beam: float
     max_active: int
+    rescore: str
+    frame_subsampling: int
+
+    @property
+    def tests(self) -> dict[str, SplitScore]:
+        """All test sets, `test` first."""
+        return {"test": self.test, **self.extra}
 
 
 class ModelTotal(Input):
@@ -206,6 +223,8 @@ class AlignReport(Input):
     utterances: int
     failed: Union[int, list[Any]]
     mean_boundary_shift_frames: Union[float, None]
+    units: Union[int, None] = None
+    graphs: dict[str, dict[str, Any]] = {}
 
 
 class Dropped(Input):

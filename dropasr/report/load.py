@@ -14,6 +14,7 @@ from dropasr.errors import MeasurementError
 from dropasr.files import read_json
 from dropasr.paths import Paths
 from dropasr.report.inputs import AlignReport, CorpusReport, Epoch, RowTiming, Scores, SplitScore, Summary, Timing, read_input
+from dropasr.report.schema import ErrorRate
 
 _ROUNDING = 0.01  # percent; a WER may be stored with two decimals
 
@@ -37,10 +38,10 @@ class Net:
         """The last epoch of training."""
         return self.summary.history[-1]
 
-    @property
-    def errors(self) -> np.ndarray:
-        """Errors `(U,)` of the test utterances."""
-        return np.array([item.errors for item in self.scores.test.utterances], np.float64)
+    def errors(self, test: str = "test", kind: ErrorRate = "word") -> np.ndarray:
+        """Errors `(U,)` of the utterances of a test set, of words or of characters."""
+        utterances = self.scores.tests[test].utterances
+        return np.array([item.errors if kind == "word" else item.character_errors for item in utterances], np.float64)
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,27 @@ class Run:
     corpus: CorpusReport
     lang: dict[str, Any]
     test_evaluations: int
+    error_rate: ErrorRate = "word"
 
     @property
     def reference(self) -> Net:
-        """The large net with the fewest errors on dev; equal ones are told apart by their cross-entropy on dev."""
+        """The large net with the lowest error rate on dev; equal ones are told apart by their cross-entropy on dev."""
         large = [net for net in self.nets if net.row.kind == "large"]
-        return min(large, key=lambda net: (net.scores.dev.errors / net.scores.dev.words, net.last.dev_ce))
+        return min(large, key=lambda net: (net.scores.dev.wer if self.error_rate == "word" else net.scores.dev.cer, net.last.dev_ce))
 
     @property
-    def words(self) -> np.ndarray:
-        """Reference words `(U,)` of the test utterances."""
-        return np.array([item.words for item in self.nets[0].scores.test.utterances], np.float64)
+    def tests(self) -> list[str]:
+        """All test sets, `test` first."""
+        return list(self.nets[0].scores.tests)
 
-    @property
-    def speakers(self) -> list[str]:
-        """Speakers of the test utterances."""
-        return [item.speaker for item in self.nets[0].scores.test.utterances]
+    def counts(self, test: str = "test", kind: ErrorRate = "word") -> np.ndarray:
+        """Reference words or characters `(U,)` of the utterances of a test set."""
+        utterances = self.nets[0].scores.tests[test].utterances
+        return np.array([item.words if kind == "word" else item.characters for item in utterances], np.float64)
+
+    def speakers(self, test: str = "test") -> list[str]:
+        """Speakers of the utterances of a test set."""
+        return [item.speaker for item in self.nets[0].scores.tests[test].utterances]
 
 
 def _check_counts(path: Path, split: str, score: SplitScore) -> None:
@@ -83,21 +89,26 @@ def _check_counts(path: Path, split: str, score: SplitScore) -> None:
 
 def _check_same_utterances(paths: Paths, nets: list[Net]) -> None:
     first = nets[0]
-    wanted = [(item.id, item.speaker, item.words) for item in first.scores.test.utterances]
     for net in nets[1:]:
-        found = [(item.id, item.speaker, item.words) for item in net.scores.test.utterances]
-        if found != wanted:
-            at = next((a[0] for a, b in zip(wanted, found) if a != b), f"{len(found)} utterances instead of {len(wanted)}")
+        if set(net.scores.tests) != set(first.scores.tests):
             raise MeasurementError(
-                f"{paths.scores(net.name)}: expected the same test utterances, speakers and words as in {paths.scores(first.name)}, "
-                f"first difference: {at}. Decode all rows again: bash run.sh --stage 7."
+                f"{paths.scores(net.name)}: expected the test sets {', '.join(first.scores.tests)} as of {first.name}, found "
+                f"{', '.join(net.scores.tests)}. Decode all rows again: bash run.sh --stage 7."
             )
+        for test, score in first.scores.tests.items():
+            wanted, found = ([(i.id, i.speaker, i.words) for i in part.utterances] for part in (score, net.scores.tests[test]))
+            if found != wanted:
+                at = next((a[0] for a, b in zip(wanted, found) if a != b), f"{len(found)} utterances instead of {len(wanted)}")
+                raise MeasurementError(
+                    f"{paths.scores(net.name)}: expected the same {test} utterances, speakers and words as in {paths.scores(first.name)}, "
+                    f"first difference: {at}. Decode all rows again: bash run.sh --stage 7."
+                )
 
 
 def _check_same_decoding(paths: Paths, nets: list[Net]) -> None:
     first = nets[0].scores
     for net in nets[1:]:
-        for option in ("backend", "beam", "max_active"):
+        for option in ("backend", "beam", "max_active", "rescore", "frame_subsampling"):
             expected, found = getattr(first, option), getattr(net.scores, option)
             if expected != found:
                 raise MeasurementError(
@@ -107,19 +118,27 @@ def _check_same_decoding(paths: Paths, nets: list[Net]) -> None:
 
 
 def evaluations_on_test(path: Path, **wanted: str | int) -> int:
-    """How many lines of the log of evaluations on test have these values (`model`, `seed`, `row`); an absent log has none."""
+    """How many evaluations of the log have these values (`model`, `seed`, `row`); an absent log has none.
+
+    An evaluation has a line `begin`, even where it crashed, and one `end`; logs of older versions have one line without `event`.
+    """
     if not path.exists():
         return 0
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return sum(all(line.get(key) == value for key, value in wanted.items()) for line in lines)
+    begun = [line for line in lines if line.get("event") != "end"]
+    return sum(all(line.get(key) == value for key, value in wanted.items()) for line in begun)
 
 
 def _load_net(paths: Paths, row: Row, timing: Timing) -> Net:
     stage = 6 if row.kind == "compact" else 5
     summary = read_input(paths.net(row.name) / "summary.json", Summary, stage)
     scores = read_input(paths.scores(row.name), Scores, 7, MeasurementError, f"so '{row.name}' has no WER to stand beside its RTF")
-    _check_counts(paths.scores(row.name), "dev", scores.dev)
-    _check_counts(paths.scores(row.name), "test", scores.test)
+    for split, score in {"dev": scores.dev, **scores.tests}.items():
+        _check_counts(paths.scores(row.name), split, score)
+    if scores.net != summary.config_hash:
+        raise MeasurementError(
+            f"{paths.scores(row.name)}: scores of another net than the present '{row.name}'. Run: bash run.sh --stage 7."
+        )
     if row.name not in timing.rows:
         raise MeasurementError(f"{paths.rtf}: no times of '{row.name}', so its WER has no RTF beside it. Measure: bash run.sh --stage 8.")
     return Net(row, summary, scores, timing.rows[row.name])
@@ -143,4 +162,5 @@ def load_run(config: Config, paths: Paths) -> Run:
         corpus=read_input(paths.manifests / "report.json", CorpusReport, 1),
         lang=read_json(lang_report) if lang_report.exists() else {},
         test_evaluations=evaluations_on_test(paths.test_log),
+        error_rate=config.corpus.error_rate,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -13,11 +13,12 @@ import numpy as np
 from dropasr.report.inputs import EpochRetention
 from dropasr.report.load import Net
 from dropasr.report.results import label
-from dropasr.report.schema import Results
+from dropasr.report.schema import Described, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LINES = {"large": "", "small": "--", "compact": "-"}
 MARKERS = {"large": "s", "small": "o", "compact": "D"}
 COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#8e5ea2", "#e08e0b", "#4a4e69", "#00a6a6", "#7f5539", "#b5179e", "#6c757d")
 
@@ -42,22 +43,52 @@ def svg(figure_: Figure, name: str) -> str:
     return text.strip()
 
 
-def wer_against_rtf(results: Results) -> str:
-    """WER on test with its interval against the RTF of the acoustic model, one point per net."""
-    figure_ = figure(7.5, 4.8)
+def curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by what a line joins: a method with its budgets, largest first; each large net stands alone."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        name = row.label if row.kind == "large" else f"{row.method} from scratch" if row.kind == "small" else row.method
+        found.setdefault(name.replace("_", " "), []).append(row)
+    return {name: sorted(members, key=lambda row: -row.macs_per_second) for name, members in found.items()}
+
+
+def rate_against_time(about: Described, rows: Sequence[Row], test: str) -> str:
+    """Error rate on a test set with its interval against the RTF of the acoustic model, a line per method over its budgets."""
+    figure_ = figure(8, 4.8)
     axes = figure_.add_subplot()
-    for colour, row in zip(_colours(len(results.rows)), results.rows):
-        bars = [[row.wer - row.wer_interval[0]], [row.wer_interval[1] - row.wer]]
-        name = f"{row.label} (reference)" if row.reference else row.label
-        style = {"fmt": MARKERS[row.kind], "color": colour, "capsize": 4, "markersize": 8}
-        axes.errorbar([row.rtf.model], [row.wer], yerr=np.maximum(bars, 0), label=name, **style)
+    joined = curves(rows)
+    for colour, (name, members) in zip(_colours(len(joined)), joined.items()):
+        rates = [row.on(test).rate(about.error_rate) for row in members]
+        bars = [[rate.value - rate.interval[0] for rate in rates], [rate.interval[1] - rate.value for rate in rates]]
+        style = {"fmt": f"{MARKERS[members[0].kind]}{_LINES[members[0].kind]}", "color": colour, "capsize": 3, "markersize": 6}
+        times = [row.rtf.model for row in members]
+        label_ = f"{name} (reference)" if members[0].reference else name
+        axes.errorbar(times, [rate.value for rate in rates], yerr=np.maximum(bars, 0), label=label_, **style)
+    _finish(axes, [row.rtf.model for row in rows], "RTF of the acoustic model (log scale; left is faster)")
+    axes.set_ylabel(f"{about.rate_name} on {test}, % (bars: 95 % interval)")
+    return svg(figure_, "rate-time-" + re.sub(r"\W", "-", test))
+
+
+def ce_against_macs(rows: Sequence[Row]) -> str:
+    """Cross-entropy on dev against multiply-adds per second, a line per method over its budgets."""
+    figure_ = figure(8, 4.2)
+    axes = figure_.add_subplot()
+    joined = curves(rows)
+    for colour, (name, members) in zip(_colours(len(joined)), joined.items()):
+        style = f"{MARKERS[members[0].kind]}{_LINES[members[0].kind]}"
+        millions = [row.macs_per_second / 1e6 for row in members]
+        axes.plot(millions, [row.dev_ce for row in members], style, color=colour, markersize=6, label=name)
+    _finish(axes, [row.macs_per_second / 1e6 for row in rows], "million multiply-adds per second of audio (log scale)")
+    axes.set_ylabel("cross-entropy on dev")
+    return svg(figure_, "ce-macs")
+
+
+def _finish(axes: Any, values: Sequence[float], label_: str) -> None:
     axes.set_xscale("log")
-    _plain_ticks(axes, [row.rtf.model for row in results.rows])
-    axes.set_xlabel("RTF of the acoustic model (log scale; left is faster)")
-    axes.set_ylabel("WER on test, % (bars: 95 % interval)")
+    _plain_ticks(axes, values)
+    axes.set_xlabel(label_)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return svg(figure_, "wer-rtf")
 
 
 def _plain_ticks(axes: object, values: Sequence[float]) -> None:
@@ -65,7 +96,7 @@ def _plain_ticks(axes: object, values: Sequence[float]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = 0.8 * min(values), 1.25 * max(values)
-    steps = [step * 10.0**power for power in range(-7, 3) for step in (1, 2, 5)]
+    steps = [step * 10.0**power for power in range(-7, 7) for step in (1, 2, 5)]
     axes.set_xlim(low, high)  # type: ignore[attr-defined]
     axes.xaxis.set_major_locator(FixedLocator([step for step in steps if low <= step <= high]))  # type: ignore[attr-defined]
     axes.xaxis.set_minor_locator(NullLocator())  # type: ignore[attr-defined]

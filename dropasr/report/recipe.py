@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +17,25 @@ from dropasr.errors import MeasurementError, StageError
 from dropasr.files import hash_of, read_json, sha256_file, write_json, write_text
 from dropasr.paths import Paths
 from dropasr.report import recipe_page
+from dropasr.report.inputs import SplitScore
 from dropasr.report.load import Net, Run, evaluations_on_test, load_run
+from dropasr.report.page import Figure, to_markdown
 from dropasr.report.pool import make_recipe_results
-from dropasr.report.recipe_schema import StoredRow
-from dropasr.report.results import make_results, row_hashes
+from dropasr.report.recipe_schema import StoredRow, Utterance
+from dropasr.report.results import make_results, row_hashes, system_name
 from dropasr.report.schema import Results, check_results
 
 
-def row_path(folder: Path, corpus: str, model: str, row: str, seed: int) -> Path:
+def row_path(folder: Path, corpus: str, model: str, row: str, seed: int, system: str = "") -> Path:
     """The file of one net and seed."""
-    return folder / "rows" / f"{corpus.replace(' ', '_').replace('/', '_')}-{model}-{row}-seed{seed}.json"
+    parts = [re.sub(r"[ /]", "_", corpus), model, *([re.sub(r"[^A-Za-z0-9]+", "_", system)] if system else []), row, f"seed{seed}"]
+    return folder / "rows" / f"{'-'.join(parts)}.json"
 
 
 def is_collected(config: Config, paths: Paths, folder: Path) -> bool:
     """Whether the recipe holds every row of this configuration, model and seed."""
     for name, wanted in row_hashes(config).items():
-        path = row_path(folder, config.corpus.name, paths.model, name, paths.seed)
+        path = row_path(folder, config.corpus.name, paths.model, name, paths.seed, system_name(config))
         if not path.exists() or read_json(path).get("config_hash") != wanted:
             return False
     return True
@@ -43,17 +47,29 @@ def _stored(net: Net, run: Run, results: Results, hashes: dict[str, str], paths:
         corpus=results.corpus,
         note=results.note,
         one_speaker=results.one_speaker,
+        error_rate=results.error_rate,
+        system=results.system,
         command=results.command,
         config_hash=hashes[net.name],
         timing_id=sha256_file(paths.rtf)[:16],
+        busy_share=results.busy_share,
         test_evaluations=evaluations_on_test(paths.test_log, model=paths.model, seed=paths.seed, row=net.name),
         hardware=results.hardware,
         stack=results.stack,
         figures=figures,
-        utterances=[(item.id, item.speaker, item.words, item.errors) for item in net.scores.test.utterances],
+        utterances=_utterances(net.scores.test),
+        dev_utterances=_utterances(net.scores.dev),
+        extra_utterances={name: _utterances(score) for name, score in net.scores.extra.items()},
+        characters={
+            name: [(item.characters, item.character_errors) for item in score.utterances] for name, score in net.scores.tests.items()
+        },
         model_seconds=_short(net.timing.model_seconds),
         total_seconds=_short(net.timing.total_seconds),
     )
+
+
+def _utterances(score: SplitScore) -> list[Utterance]:
+    return [(item.id, item.speaker, item.words, item.errors) for item in score.utterances]
 
 
 def _short(seconds: np.ndarray) -> list[list[float]]:
@@ -86,7 +102,7 @@ def collect(config: Config, paths: Paths, folder: Path) -> None:
     run = load_run(config, paths)
     results = make_results(config, run).model_copy(update={"command": recorded.command})
     for net in run.nets:
-        path = row_path(folder, results.corpus, paths.model, net.name, paths.seed)
+        path = row_path(folder, results.corpus, paths.model, net.name, paths.seed, results.system)
         _write(path, _stored(net, run, results, hashes, paths))
     print(f"{results.corpus}, {paths.model}, seed {paths.seed}: {len(run.nets)} rows written to {folder.name}/rows")
 
@@ -108,9 +124,13 @@ def load_rows(folder: Path) -> list[StoredRow]:
 
 
 def table(folder: Path) -> None:
-    """Pool the rows of a recipe: write RESULTS.md and results.json, print the table and the claims."""
+    """Pool the rows of a recipe: write RESULTS.md with its plots and results.json, print the table and the claims."""
     folder = Path(folder)
     results = make_recipe_results(load_rows(folder), f"bash recipes/{folder.name}/run.sh")
+    blocks = recipe_page.page(results)
+    for block in blocks:
+        if isinstance(block, Figure):
+            write_text(folder / "plots" / f"{block.name}.svg", block.svg + "\n")
     write_json(folder / "results.json", results.model_dump(mode="json"))
-    write_text(folder / "RESULTS.md", recipe_page.to_markdown(results))
+    write_text(folder / "RESULTS.md", to_markdown(recipe_page.title(results), blocks))
     print(recipe_page.to_terminal(results))

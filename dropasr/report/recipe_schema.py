@@ -1,6 +1,7 @@
 """The form of a recipe's row files and of its `results.json`. docs/recipe-results.schema.json is made from these classes.
 
-`python -m dropasr.report.recipe_schema > docs/recipe-results.schema.json` writes it again after a change here.
+`python -m dropasr.report.recipe_schema > docs/recipe-results.schema.json` writes it again after a change here. What has a default is
+missing in files of older versions.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, Union
 
-from dropasr.report.schema import Difference, Record, ResultRow, Rtf, Speedup, Stack
-from dropasr.scoring.bootstrap import Bounds, Outcome
+from dropasr.report.records import Record
+from dropasr.report.schema import Comparison, Described, ErrorRate, ResultRow, Row, Stack
+from dropasr.scoring.bootstrap import Bounds
 
-Verdict = Literal["holds", "tie", "does not hold", "cannot be claimed"]
+Verdict = Literal["holds", "tie", "does not hold"]
+Utterance = tuple[str, str, int, int]
+"""Id, speaker, reference words and errors."""
 
 
 class StoredRow(Record):
@@ -23,12 +27,18 @@ class StoredRow(Record):
     """What a reader must know of the corpus."""
     one_speaker: bool
     """Train and test share their only speaker."""
+    error_rate: ErrorRate = "word"
+    """The error rate of the headline."""
+    system: str = ""
+    """What tells apart systems on the same corpus; empty for the usual one."""
     command: str
     """Command that made the run."""
     config_hash: str
     """Hash of the configuration that the figures depend on, without the seed."""
     timing_id: str
     """Hash of the timing: rows of one seed must share it, else their times were not interleaved."""
+    busy_share: float = 0.0
+    """CPU time that other processes used just before times were taken, as a share of one core."""
     test_evaluations: int
     """How often this net's folder was evaluated on test."""
     hardware: dict[str, Union[str, int, float]]
@@ -37,8 +47,14 @@ class StoredRow(Record):
     """Software."""
     figures: ResultRow
     """The row of results.json."""
-    utterances: list[tuple[str, str, int, int]]
+    utterances: list[Utterance]
     """Id, speaker, reference words and errors of the test utterances."""
+    dev_utterances: list[Utterance] = []
+    """The same of dev."""
+    extra_utterances: dict[str, list[Utterance]] = {}
+    """The same of the further test sets, by name."""
+    characters: dict[str, list[tuple[int, int]]] = {}
+    """Reference characters and character errors of the utterances of every test set, by name."""
     model_seconds: list[list[float]]
     """Seconds of the acoustic model, passes by utterances."""
     total_seconds: list[list[float]]
@@ -64,108 +80,75 @@ class Claim(Record):
     claim: str
     """The claim in words."""
     model: str
-    """Model."""
+    """Model, and system where there are several."""
     row: str
     """The row that it is about."""
     to: str
     """The row that it is compared with."""
+    test: str = "test"
+    """The test set that it is about."""
     verdict: Verdict
     """How it fell out."""
+    seeds: int
+    """Seeds behind it: the fewest of the two rows."""
     evidence: str
     """The figures."""
 
 
-class PooledRow(Record):
+class Smallest(Record):
+    """The smallest compacted net that loses nothing against the reference, on one test set."""
+
+    model: str
+    """Model, and system where there are several."""
+    test: str
+    """The test set."""
+    row: Union[str, None]
+    """Name of the row; null where no compacted net is non-inferior."""
+    model_time: Union[float, None]
+    """Its acoustic-model time as a share of the reference's."""
+    model_time_interval: Union[Bounds, None]
+    """95 % interval of `model_time`."""
+    seeds: int
+    """Seeds behind it."""
+    sentence: str
+    """The same in words."""
+
+
+class PooledRow(Row):
     """One net over all seeds; figures without another word are means over seeds."""
 
     corpus: str
     """Name of the corpus."""
-    name: str
-    """Name of the row."""
-    label: str
-    """The same for people."""
-    kind: Literal["large", "small", "compact"]
-    """Trained at full size, from scratch at the size of a budget, or made smaller to it."""
-    method: str
-    """Training method."""
-    model: str
-    """Model."""
-    teacher: Union[str, None]
-    """Row whose posteriors it learnt from."""
-    budget: float
-    """Wanted share of the large net's multiply-adds per frame; 0: none, the size is as learned."""
-    reference: bool
-    """Whether the other rows are compared with this one."""
+    system: str = ""
+    """What tells apart systems on the same corpus; empty for the usual one."""
     seeds: list[int]
     """Seeds of training."""
-    units: list[int]
-    """Units per hidden layer, mean over seeds, rounded."""
     units_per_seed: list[list[int]]
     """Units per hidden layer, one list per seed."""
-    parameters: int
-    """Parameters."""
-    macs_per_second: float
-    """Multiply-adds per second of audio."""
-    wer: float
-    """WER on test, percent."""
     wer_spread: Spread
-    """WER over seeds."""
-    wer_interval: Bounds
-    """95 % interval of `wer`, bootstrap over speakers, seeds averaged."""
-    wer_difference: Difference
-    """Difference to the reference row, paired, seeds pooled."""
-    dev_wer: float
-    """WER on dev, percent."""
-    dev_ce: float
-    """Cross-entropy per frame on dev, nats."""
+    """WER on test over seeds."""
     dev_ce_spread: Spread
     """Cross-entropy over seeds."""
-    rtf: Rtf
-    """Real-time factors."""
-    speedup: Speedup
-    """Speed against the reference row; seeds are further passes."""
     speedup_spread: Spread
     """Speed-up of the acoustic model over seeds."""
-    train_seconds: float
-    """Seconds of training."""
-    epochs: int
-    """Epochs of training."""
     test_evaluations: int
     """Evaluations on test, all seeds."""
-    config_hash: str
-    """Hash of the configuration behind the row."""
 
 
-class PooledComparison(Record):
-    """A compacted net against one from scratch of the same budget."""
+class PooledComparison(Comparison):
+    """A compacted net against a rival of the same budget, over the seeds that both have."""
 
     model: str
     """Model."""
-    row: str
-    """The compacted net."""
-    budget: float
-    """Share of the large net's multiply-adds."""
-    difference: Difference
-    """WER of `row` minus WER of the net from scratch, seeds pooled."""
+    system: str = ""
+    """System."""
     dev_ce_difference: float
-    """The same of the mean cross-entropy on dev, nats per frame."""
-    outcome: Outcome
-    """`better` or `worse` where the interval excludes 0, else `tie`."""
+    """Difference of the mean cross-entropies on dev, nats per frame."""
 
 
-class RecipeResults(Record):
-    """The tables of a recipe; a recipe has one corpus and one or more models."""
+class RecipeResults(Described):
+    """The tables of a recipe; a recipe has one corpus and one or more models and systems."""
 
-    schema_version: int = 1
-    """Version of this schema."""
-    corpus: str
-    """Name of the corpus."""
-    note: str
-    """What a reader must know of the corpus."""
-    one_speaker: bool
-    """Train and test share their only speaker."""
-    command: str
-    """Command that makes everything here."""
     run_commands: list[str]
     """Commands of the runs."""
     hardware: list[dict[str, Any]]
@@ -174,20 +157,14 @@ class RecipeResults(Record):
     """Software that the runs were made with."""
     git_revisions: list[str]
     """Revisions of the code."""
-    test_words: int
-    """Words of the test references."""
-    test_speakers: int
-    """Speakers of test."""
-    bootstrap_unit: str
-    """What the bootstrap of WER drew: `speaker` or `utterance`."""
-    test_evaluations: int
-    """Evaluations on test, all rows and seeds."""
     rows: list[PooledRow]
     """The nets."""
     comparisons: list[PooledComparison]
-    """Compacted nets against nets from scratch of the same budget."""
+    """Compacted nets against rivals of the same budget."""
     claims: list[Claim]
-    """What was to be shown, and how it fell out; empty where the test set has too few words."""
+    """What was to be shown, and how it fell out; empty where the test sets have too few words."""
+    smallest: list[Smallest]
+    """Per model, system and test set with enough words, the smallest compacted net that loses nothing."""
 
 
 if __name__ == "__main__":

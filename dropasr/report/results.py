@@ -5,15 +5,31 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dropasr.config import Config, Row, rows
 from dropasr.files import hash_of
 from dropasr.report.load import Net, Run
-from dropasr.report.schema import Comparison, Counts, Difference, ModelTotalRtf, ResultRow, Results, Rtf, Speedup, Stack
+from dropasr.report.schema import (
+    Comparison,
+    Counts,
+    Difference,
+    ErrorRate,
+    ModelTotalRtf,
+    ResultRow,
+    Results,
+    Rtf,
+    Speedup,
+    SplitFigures,
+    SplitSize,
+    Stack,
+)
 from dropasr.scoring.bootstrap import difference_interval, outcome, ratio_interval, wer_interval
 
 COMMAND = "DROPASR_COMMAND"
@@ -36,22 +52,58 @@ def label(row: Row) -> str:
     return f"small {method} from scratch {budget_text(row.budget)}" if row.kind == "small" else f"{method} {budget_text(row.budget)}"
 
 
+def system_name(config: Config) -> str:
+    """What tells a system from the usual hybrid one: criterion, units, frame subsampling, rescoring; empty for the usual one."""
+    parts = []
+    if config.train.criterion == "ctc":
+        parts.append(f"CTC {config.lang.units}, {config.decode.ctc}")
+    if config.train.frame_subsampling > 1:
+        parts.append(f"every {config.train.frame_subsampling}rd frame")
+    if config.decode.rescore != "none":
+        parts.append("rescored")
+    return ", ".join(parts)
+
+
+_FIRST_KEYS = {
+    "corpus": "name prepare sample_rate one_speaker note unknown_words empty_transcripts max_dropped options",
+    "features": "num_mel_bins low_freq high_freq frame_shift normalise dtype",
+    "lang": "lexicon unknown_word arpa text order smoothing states_per_phone silence_states silence_probability",
+    "align": "gaussian_rounds gaussian_utterances net_rounds layers width epochs beam",
+    "train": "epochs batch_size learning_rate final_learning_rate constant_share momentum weight_decay max_grad_norm held_out precision",
+    "decode": "backend beam max_active acoustic_scales prior_scale",
+    "rtf": "utterances repeats",
+}
+"""Options of the first version, whose values always count; later ones count where they are not at their default, so that the hash of a
+configuration that does not use them stays what it was."""
+
+
+def _counting(config: Config) -> dict[str, Any]:
+    """The values of all options that a row depends on."""
+    values, changed = config.model_dump(mode="json"), config.model_dump(mode="json", exclude_defaults=True)
+    kept = {
+        section: {key: value for key, value in values[section].items() if key in first.split() or key in changed.get(section, {})}
+        for section, first in _FIRST_KEYS.items()
+    }
+    kept["corpus"].pop("corpus_dir", None)
+    options = kept["corpus"]["options"]
+    kept["corpus"]["options"] = {
+        key: Path(value).name if isinstance(value, str) and os.path.isabs(value) else value for key, value in options.items()
+    }
+    for key in ("lexicon", "arpa", "text", "dictionary"):
+        if isinstance(kept["lang"].get(key), str):
+            kept["lang"][key] = Path(kept["lang"][key]).name
+    if "texts" in kept["lang"]:
+        kept["lang"]["texts"] = [Path(name).name for name in kept["lang"]["texts"]]
+    return {**kept, "model": values["model"]}
+
+
 def row_hashes(config: Config) -> dict[str, str]:
     """Per row, a hash of what its figures depend on, without seed and machine: the same on every machine with the same configuration.
 
     Rows do not depend on each other's presence, so that adding a method leaves the hashes of the other rows as they are.
     """
-    values = config.model_dump(mode="json")
-    experiment, methods = values.pop("experiment"), values.pop("methods")
-    values["corpus"].pop("corpus_dir")
-    options = values["corpus"]["options"]
-    values["corpus"]["options"] = {
-        key: Path(value).name if isinstance(value, str) and os.path.isabs(value) else value for key, value in options.items()
-    }
-    for key in ("lexicon", "arpa", "text"):
-        if isinstance(values["lang"][key], str):
-            values["lang"][key] = Path(values["lang"][key]).name
-    shared = {**values, "budget_tolerance": experiment["budget_tolerance"]}
+    methods = config.methods
+    shared = {**_counting(config), "budget_tolerance": config.experiment.budget_tolerance}
     teachers = {name: methods[name].get("teacher") for name in methods}
     return {
         row.name: hash_of([shared, row.name, row.kind, row.budget, methods.get(row.method), methods.get(teachers.get(row.method) or "")])
@@ -86,9 +138,21 @@ def command_line() -> str:
     return " ".join(shlex.quote(word) for word in plain)
 
 
-def _difference(net: Net, other: Net, run: Run) -> Difference:
-    interval = difference_interval([net.errors], [other.errors], run.words, run.speakers)
+def _difference(net: Net, other: Net, run: Run, test: str = "test", kind: ErrorRate = "word") -> Difference:
+    interval = difference_interval([net.errors(test, kind)], [other.errors(test, kind)], run.counts(test, kind), run.speakers(test))
     return Difference(to=other.name, mean=interval.estimate, interval=interval.bounds)
+
+
+def _split_figures(net: Net, run: Run, test: str) -> SplitFigures:
+    wer, cer = (wer_interval(net.errors(test, kind), run.counts(test, kind), run.speakers(test)) for kind in ("word", "character"))
+    return SplitFigures(
+        wer=wer.estimate,
+        wer_interval=wer.bounds,
+        wer_difference=_difference(net, run.reference, run, test),
+        cer=cer.estimate,
+        cer_interval=cer.bounds,
+        cer_difference=_difference(net, run.reference, run, test, "character"),
+    )
 
 
 def _speedup(net: Net, reference: Net) -> Speedup:
@@ -98,9 +162,10 @@ def _speedup(net: Net, reference: Net) -> Speedup:
 
 
 def _row(net: Net, run: Run) -> ResultRow:
-    summary, scores, timing, test = net.summary, net.scores, net.timing, net.scores.test
-    wer = wer_interval(net.errors, run.words, run.speakers)
+    summary, scores, timing, test, dev = net.summary, net.scores, net.timing, net.scores.test, net.scores.dev.utterances
     return ResultRow(
+        **_split_figures(net, run, "test").model_dump(),
+        extra={name: _split_figures(net, run, name) for name in scores.extra},
         name=net.name,
         label=label(net.row),
         kind=net.row.kind,
@@ -113,14 +178,16 @@ def _row(net: Net, run: Run) -> ResultRow:
         units=summary.units,
         parameters=summary.parameters,
         macs_per_second=summary.macs_per_second,
-        wer=wer.estimate,
-        wer_interval=wer.bounds,
         wer_counts=Counts(words=test.words, substitutions=test.substitutions, deletions=test.deletions, insertions=test.insertions),
-        wer_difference=_difference(net, run.reference, run),
         dev_wer=scores.dev.wer,
+        dev_wer_interval=wer_interval([i.errors for i in dev], [i.words for i in dev], [i.speaker for i in dev]).bounds,
+        dev_cer=scores.dev.cer,
         dev_ce=net.last.dev_ce,
         dev_frame_error=net.last.dev_frame_error,
+        estimators={name: estimator.split_half for name, estimator in summary.estimators.items()},
         acoustic_scale=scores.acoustic_scale,
+        lm_scale=scores.lm_scale,
+        insertion_penalty=scores.insertion_penalty,
         prior=scores.prior,
         rtf=Rtf(features=timing.features, model=timing.model, search=timing.search, total=timing.total),
         rtf_median=ModelTotalRtf(**timing.median.model_dump()),
@@ -133,25 +200,45 @@ def _row(net: Net, run: Run) -> ResultRow:
     )
 
 
+def is_control(method: str) -> bool:
+    """Whether a method removes units without learning which: it is there to be compared with."""
+    return method.endswith("_removal")
+
+
+def are_rivals(row: Row | ResultRow, other: Row | ResultRow) -> bool:
+    """Whether a compacted net is to be compared with another of its budget: one from scratch, or one made by a control."""
+    if row.kind != "compact" or row.budget != other.budget or not row.budget:
+        return False
+    return other.kind == "small" or (other.kind == "compact" and is_control(other.method) and not is_control(row.method))
+
+
 def _comparisons(run: Run) -> list[Comparison]:
     found = []
-    for net in run.nets:
-        for other in run.nets:
-            if net.row.kind == "compact" and other.row.kind == "small" and net.row.budget == other.row.budget:
-                difference = _difference(net, other, run)
-                verdict = outcome(difference.interval)
-                found.append(Comparison(row=net.name, budget=net.row.budget, difference=difference, outcome=verdict))
+    for test, net, other in product(run.tests, run.nets, run.nets):
+        if are_rivals(net.row, other.row):
+            difference = _difference(net, other, run, test, run.error_rate)
+            verdict = outcome(difference.interval)
+            found.append(Comparison(row=net.name, test=test, budget=net.row.budget, difference=difference, outcome=verdict))
     return found
+
+
+def split_size(counts: np.ndarray, speakers: Sequence[str]) -> SplitSize:
+    """Size of a test set of so many words per utterance."""
+    number = len(set(speakers))
+    return SplitSize(words=int(np.sum(counts)), speakers=number, bootstrap_unit="speaker" if number > 1 else "utterance")
 
 
 def make_results(config: Config, run: Run) -> Results:
     """The table of one run."""
     scores = run.nets[0].scores
-    speakers = len(set(run.speakers))
+    sizes = {test: split_size(run.counts(test), run.speakers(test)) for test in run.tests}
+    test = sizes.pop("test")
     return Results(
         corpus=config.corpus.name,
         note=config.corpus.note,
         one_speaker=run.corpus.one_speaker,
+        error_rate=run.error_rate,
+        system=system_name(config),
         command=command_line(),
         hardware=run.timing.hardware,
         busy_share=run.timing.busy_share,
@@ -159,13 +246,16 @@ def make_results(config: Config, run: Run) -> Results:
             search=scores.backend,
             beam=scores.beam,
             max_active=scores.max_active,
+            frame_subsampling=scores.frame_subsampling,
+            rescore=scores.rescore,
             versions={name: str(version) for name, version in run.timing.versions.items()},
         ),
         config_hash=hash_of(row_hashes(config)),
         reference=run.reference.name,
-        test_words=int(np.sum(run.words)),
-        test_speakers=speakers,
-        bootstrap_unit="speaker" if speakers > 1 else "utterance",
+        test_words=test.words,
+        test_speakers=test.speakers,
+        bootstrap_unit=test.bootstrap_unit,
+        extra_tests=sizes,
         test_evaluations=run.test_evaluations,
         rows=[_row(net, run) for net in run.nets],
         comparisons=_comparisons(run),

@@ -1,6 +1,7 @@
 """The form of `results.json`. docs/results.schema.json is made from these classes.
 
-`python -m dropasr.report.schema > docs/results.schema.json` writes it again after a change here.
+`python -m dropasr.report.schema > docs/results.schema.json` writes it again after a change here. What has a default is missing in
+files of older versions.
 """
 
 from __future__ import annotations
@@ -8,81 +9,41 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from dropasr.errors import MeasurementError
+from dropasr.report.records import Counts, Difference, ModelTotalRtf, Rate, Record, Rtf, Speedup
 from dropasr.scoring.bootstrap import Bounds, Outcome
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+ErrorRate = Literal["word", "character"]
 
 
-class Record(BaseModel):
-    """Base of what is written: no other keys, no NaN."""
+class SplitFigures(Record):
+    """Error rates of one net on one test set, percent."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    wer: float
+    """Word error rate."""
+    wer_interval: Bounds
+    """95 % interval of `wer`, bootstrap over speakers."""
+    wer_difference: Difference
+    """Difference to the reference row."""
+    cer: Union[float, None] = None
+    """Character error rate; spaces do not count."""
+    cer_interval: Union[Bounds, None] = None
+    """95 % interval of `cer`."""
+    cer_difference: Union[Difference, None] = None
+    """Difference of `cer` to the reference row."""
 
-
-class Difference(Record):
-    """Difference of two WERs on the same test utterances, percent absolute."""
-
-    to: str
-    """Name of the row that is subtracted."""
-    mean: float
-    """The difference; below 0, this row has fewer errors."""
-    interval: Bounds
-    """95 % interval, paired bootstrap over speakers (over utterances where there is one speaker)."""
-
-
-class Rtf(Record):
-    """Real-time factors: sum of times over sum of durations; one thread, batch 1, warmed up, nets interleaved."""
-
-    features: float
-    """Feature extraction."""
-    model: float
-    """Acoustic model."""
-    search: float
-    """Search."""
-    total: float
-    """The three together."""
+    def rate(self, kind: ErrorRate) -> Rate:
+        """The word or the character error rate."""
+        if kind == "character" and self.cer is not None and self.cer_interval and self.cer_difference:
+            return Rate(self.cer, self.cer_interval, self.cer_difference)
+        return Rate(self.wer, self.wer_interval, self.wer_difference)
 
 
-class ModelTotalRtf(Record):
-    """A statistic of the real-time factors of single utterances."""
-
-    model: float
-    """Acoustic model."""
-    total: float
-    """Whole decode."""
-
-
-class Speedup(Record):
-    """How many times faster than the reference row, same utterances, interleaved."""
-
-    model: float
-    """Acoustic model."""
-    total: float
-    """Whole decode."""
-    interval: Bounds
-    """95 % interval of `model`, paired bootstrap over utterances."""
-    total_interval: Bounds
-    """95 % interval of `total`."""
-
-
-class Counts(Record):
-    """Words and errors of the test set."""
-
-    words: int
-    """Words of the references."""
-    substitutions: int
-    """Words recognised as others."""
-    deletions: int
-    """Words missed."""
-    insertions: int
-    """Words too many."""
-
-
-class ResultRow(Record):
-    """One net."""
+class Row(SplitFigures):
+    """What the table of a run and that of a recipe say of a net; in a recipe, figures without another word are means over seeds."""
 
     name: str
     """Name of the row, and of its folder."""
@@ -96,63 +57,84 @@ class ResultRow(Record):
     """Model."""
     teacher: Union[str, None]
     """Row whose posteriors it learnt from."""
-    seed: int
-    """Seed of training."""
     budget: float
     """Wanted share of the large net's multiply-adds per frame; 0: none, the size is as learned."""
     reference: bool
     """Whether the other rows are compared with this one."""
     units: list[int]
-    """Units per hidden layer."""
+    """Units per hidden layer; in a recipe, mean over seeds, rounded."""
     parameters: int
     """Parameters."""
     macs_per_second: float
     """Multiply-adds per second of audio."""
-    wer: float
-    """WER on test, percent."""
-    wer_interval: Bounds
-    """95 % interval of `wer`, bootstrap over speakers."""
-    wer_counts: Counts
-    """Errors behind `wer`."""
-    wer_difference: Difference
-    """Difference to the reference row."""
+    extra: dict[str, SplitFigures] = {}
+    """The further test sets, by name."""
     dev_wer: float
     """WER on dev, percent."""
+    dev_wer_interval: Union[Bounds, None] = None
+    """95 % interval of `dev_wer`, bootstrap over speakers."""
+    dev_cer: Union[float, None] = None
+    """CER on dev, percent."""
     dev_ce: float
-    """Cross-entropy per frame on dev after the last epoch, nats."""
-    dev_frame_error: float
-    """Frames of dev classified wrongly after the last epoch, percent."""
-    acoustic_scale: float
-    """Acoustic scale, tuned on dev."""
-    prior: str
-    """Which prior was subtracted."""
+    """Cross-entropy on dev after the last epoch, nats per frame (with CTC, per token)."""
+    estimators: dict[str, list[Union[float, None]]] = {}
+    """Split-half correlation of each gradient estimator, per layer."""
     rtf: Rtf
     """Real-time factors."""
-    rtf_median: ModelTotalRtf
-    """Median over utterances."""
-    rtf_p95: ModelTotalRtf
-    """95th percentile over utterances."""
     speedup: Speedup
-    """Speed against the reference row."""
+    """Speed against the reference row; in a recipe, seeds are further passes."""
     train_seconds: float
     """Seconds of training."""
     epochs: int
     """Epochs of training, a shared start included."""
     config_hash: str
-    """What the net was trained from."""
+    """What the net was trained from; in a recipe, the configuration behind the row."""
+
+    def dev_rate(self, kind: ErrorRate) -> float:
+        """The word or the character error rate on dev."""
+        return self.dev_cer if kind == "character" and self.dev_cer is not None else self.dev_wer
+
+    def on(self, test: str) -> SplitFigures:
+        """The figures of `test` or of a further test set."""
+        return self if test == "test" else self.extra[test]
+
+
+class ResultRow(Row):
+    """One net."""
+
+    seed: int
+    """Seed of training."""
+    wer_counts: Counts
+    """Errors behind `wer`."""
+    dev_frame_error: float
+    """Frames of dev classified wrongly after the last epoch, percent."""
+    acoustic_scale: float
+    """Acoustic scale, tuned on dev."""
+    lm_scale: float = 1.0
+    """Scale of the graph's scores or of the rescoring model, tuned on dev."""
+    insertion_penalty: float = 0.0
+    """Cost of a word, natural log, tuned on dev."""
+    prior: str
+    """Which prior was subtracted."""
+    rtf_median: ModelTotalRtf
+    """Median over utterances."""
+    rtf_p95: ModelTotalRtf
+    """95th percentile over utterances."""
     git_revision: Union[str, None]
     """Revision of the code."""
 
 
 class Comparison(Record):
-    """A compacted net against one from scratch of the same budget."""
+    """A compacted net against a rival of the same budget: one from scratch, or one whose units were removed at random or by norm."""
 
     row: str
     """The compacted net."""
+    test: str = "test"
+    """The test set."""
     budget: float
     """Share of the large net's multiply-adds."""
     difference: Difference
-    """WER of `row` minus WER of the net from scratch."""
+    """Error rate of `row` minus that of the rival."""
     outcome: Outcome
     """`better` or `worse` where the interval excludes 0, else `tie`."""
 
@@ -166,12 +148,27 @@ class Stack(Record):
     """Search beam."""
     max_active: int
     """Largest number of active states."""
+    frame_subsampling: int = 1
+    """The net and the search see every frame (1) or every third (3)."""
+    rescore: str = "none"
+    """Rescoring of the search's hypotheses: `none` or `nbest`."""
     versions: dict[str, str]
     """Versions of Python and of packages."""
 
 
-class Results(Record):
-    """The table of one run."""
+class SplitSize(Record):
+    """Size of a test set."""
+
+    words: int
+    """Words of the references."""
+    speakers: int
+    """Speakers."""
+    bootstrap_unit: str
+    """What the bootstrap of its error rates drew: `speaker` or `utterance`."""
+
+
+class Described(Record):
+    """What a run and a recipe say of themselves and of their test sets."""
 
     schema_version: int = SCHEMA_VERSION
     """Version of this schema."""
@@ -181,30 +178,52 @@ class Results(Record):
     """What a reader must know of the corpus."""
     one_speaker: bool
     """Train and test share their only speaker."""
+    error_rate: ErrorRate = "word"
+    """The error rate that differences to rivals, verdicts and the first columns are of."""
     command: str
-    """Command that made the run."""
+    """Command that made everything here."""
+    busy_share: float
+    """CPU time that other processes used just before times were taken, as a share of one core; in a recipe, the largest of its runs."""
+    test_words: int
+    """Words of the test references."""
+    test_speakers: int
+    """Speakers of test."""
+    bootstrap_unit: str
+    """What the bootstrap of error rates on test drew: `speaker` or `utterance`."""
+    extra_tests: dict[str, SplitSize] = {}
+    """Sizes of the further test sets."""
+    test_evaluations: int
+    """Evaluations on test: of a run, those logged in its experiment folder, all rows and seeds; of a recipe, those of its rows."""
+
+    @property
+    def tests(self) -> dict[str, SplitSize]:
+        """All test sets, `test` first."""
+        test = SplitSize(words=self.test_words, speakers=self.test_speakers, bootstrap_unit=self.bootstrap_unit)
+        return {"test": test, **self.extra_tests}
+
+    @property
+    def rate_name(self) -> str:
+        """`WER` or `CER`: the error rate of the headline."""
+        return "WER" if self.error_rate == "word" else "CER"
+
+
+class Results(Described):
+    """The table of one run."""
+
+    system: str = ""
+    """What tells apart systems on the same corpus: criterion and units, frame subsampling; empty for the usual one."""
     hardware: dict[str, Any]
     """Processor, cores, threads, memory, system."""
-    busy_share: float
-    """CPU time that other processes used just before the times were taken, as a share of one core."""
     stack: Stack
     """Software."""
     config_hash: str
     """What the run was made from: corpus, model, methods, decoding; not the seed."""
     reference: str
     """Name of the reference row: the large net that is better on dev."""
-    test_words: int
-    """Words of the test references."""
-    test_speakers: int
-    """Speakers of test."""
-    bootstrap_unit: str
-    """What the bootstrap of WER drew: `speaker` or `utterance`."""
-    test_evaluations: int
-    """Evaluations on test logged so far in this experiment folder, all rows and seeds."""
     rows: list[ResultRow] = Field(min_length=1)
     """The nets."""
     comparisons: list[Comparison]
-    """Compacted nets against nets from scratch of the same budget."""
+    """Compacted nets against rivals of the same budget."""
 
 
 def check_results(value: Any, where: str) -> Results:

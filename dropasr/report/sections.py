@@ -11,9 +11,9 @@ from dropasr.report.claims import MIN_WORDS
 from dropasr.report.load import Net, Run
 from dropasr.report.page import Block, Bullets, Figure, Heading, Text
 from dropasr.report.results import budget_text, label
-from dropasr.report.schema import Comparison, ResultRow, Results
-from dropasr.report.tables import Table, comparison_table, detail_table, interval, main_table, rtf, units
-from dropasr.runtime.busy import BUSY_SHARE
+from dropasr.report.schema import Comparison, ResultRow, Results, Stack
+from dropasr.report.tables import Table, comparison_table, detail_table, extra_table, interval, main_table, rtf, units
+from dropasr.runtime.busy import BUSY_SHARE, busy_caution
 
 FEW_SPEAKERS = 10
 
@@ -31,24 +31,27 @@ def headline(results: Results) -> list[str]:
     for row in results.rows:
         if row.kind != "compact":
             continue
-        difference = interval(row.wer_difference.mean, row.wer_difference.interval, signed=True)
+        rate, of_reference = row.rate(results.error_rate), reference.rate(results.error_rate).value
+        difference = interval(rate.difference.mean, rate.difference.interval, signed=True)
         share = 100 * row.macs_per_second / reference.macs_per_second
         sentence = (
             f"{row.label[0].upper()}{row.label[1:]} keeps {share:.1f} % of the multiply-adds of the {reference.label} net: "
-            f"WER {row.wer:.2f} % against {reference.wer:.2f} % (difference {difference}); its acoustic model runs "
+            f"{results.rate_name} {rate.value:.2f} % against {of_reference:.2f} % (difference {difference}); its acoustic model runs "
             f"{row.speedup.model:.1f} times as fast, the whole decode {row.speedup.total:.1f} times."
         )
         if not row.budget:
             sentence += " Its size is as learned: no net of the same size stands beside it."
         against = [item for item in results.comparisons if item.row == row.name]
-        sentences.append(sentence + "".join(" " + _against_scratch(item, rows) for item in against))
+        sentences.append(sentence + "".join(" " + _against_rival(item, rows, results) for item in against))
     return sentences
 
 
-def _against_scratch(item: Comparison, rows: dict[str, ResultRow]) -> str:
+def _against_rival(item: Comparison, rows: dict[str, ResultRow], results: Results) -> str:
     said = {"better": "It is better than", "worse": "It is worse than", "tie": "It ties with"}[item.outcome]
     difference = interval(item.difference.mean, item.difference.interval, signed=True)
-    return f"{said} {rows[item.difference.to].label} ({rows[item.difference.to].wer:.2f} %, difference {difference})."
+    place = "" if item.test == "test" else f"On {item.test}: "
+    rate = rows[item.difference.to].on(item.test).rate(results.error_rate).value
+    return f"{place}{said} {rows[item.difference.to].label} ({rate:.2f} %, difference {difference})."
 
 
 def cautions(results: Results) -> list[str]:
@@ -58,17 +61,16 @@ def cautions(results: Results) -> list[str]:
         found.insert(0, results.note)
     if results.one_speaker:
         found.append("This corpus has one speaker (declared in its configuration): train and test share it; WER says nothing of others.")
-    if results.test_words < MIN_WORDS:
-        found.append(f"The test set has {results.test_words} words; below {MIN_WORDS} no claim is made.")
-    if results.bootstrap_unit == "utterance":
-        found.append("With one test speaker, the intervals draw utterances instead of speakers.")
-    elif results.test_speakers < FEW_SPEAKERS:
-        found.append(f"The test set has {results.test_speakers} speakers; intervals drawn over so few are rough.")
+    for test, size in results.tests.items():
+        name = "The test set" if test == "test" else f"The test set {test}"
+        if size.words < MIN_WORDS:
+            found.append(f"{name} has {size.words} words; below {MIN_WORDS} no claim is made.")
+        if size.bootstrap_unit == "utterance":
+            found.append(f"{name} has one speaker: its intervals draw utterances instead of speakers.")
+        elif size.speakers < FEW_SPEAKERS:
+            found.append(f"{name} has {size.speakers} speakers; intervals drawn over so few are rough.")
     if results.busy_share > BUSY_SHARE:
-        found.append(
-            f"The machine was busy when times were taken (other processes used {100 * results.busy_share:.0f} % of one core): "
-            "RTFs are too high; speed-ups suffer less, because the nets were interleaved. To measure again: remove rtf.json, same command."
-        )
+        found.append(f"{busy_caution(results.busy_share)} To measure again: remove rtf.json, same command.")
     epochs = {row.label: row.epochs for row in results.rows}
     if len(set(epochs.values())) > 1:
         told = ", ".join(f"{name} {number}" for name, number in epochs.items())
@@ -81,29 +83,36 @@ def main_section(run: Run, results: Results) -> Iterator[Block]:
     for sentence in headline(results):
         yield Text(sentence, lead=True)
     yield Bullets(cautions(results))
-    yield Heading("WER against speed")
+    name = results.rate_name
+    yield Heading(f"{name} against speed")
     yield main_table(results)
-    yield Figure("wer-rtf", plots.wer_against_rtf(results), "WER on test against the RTF of the acoustic model. Lower left is better.")
+    if results.extra_tests:
+        yield extra_table(results, results.rows)
+    for test in results.tests:
+        caption = f"{name} on {test} against the RTF of the acoustic model. Lower left is better; lines join the budgets of a method."
+        yield Figure(f"rate-time-{slug(test)}", plots.rate_against_time(results, results.rows, test), caption)
+    caption = "Cross-entropy on dev against multiply-adds: it resolves what the words of a test set cannot."
+    yield Figure("ce-macs", plots.ce_against_macs(results.rows), caption)
     if results.comparisons:
-        yield Heading("Compacted against trained from scratch at the same size")
-        yield comparison_table(results)
+        yield Heading("Compacted against rivals of the same size")
+        yield comparison_table(results, results.rows, results.comparisons)
         yield Text("The difference is paired: same utterances, same drawn speakers. A tie is a difference whose 95 % interval includes 0.")
     yield Heading("Errors, dev figures, single utterances")
     yield detail_table(results)
     scales = [(label(net.row), ", ".join(f"{scale}: {wer:.2f}" for scale, wer in net.scores.scales.items())) for net in run.nets]
-    yield Text("WER on dev by acoustic scale; the best one decoded test, once:")
+    yield Text("WER on dev by acoustic scale (the best LM scale and insertion penalty of each); what was best decoded the test sets, once:")
     yield Table(("net", "dev WER % by acoustic scale"), scales, frozenset({0, 1}))
-    edge = [label(net.row) for net in run.nets if scale_at_edge(net)]
-    if edge:
-        yield Text(
-            f"The best scale lies at the edge of those tried, so a better one may lie beyond (decode.acoustic_scales): {', '.join(edge)}."
-        )
+    for option, index in (("acoustic_scales", 0), ("lm_scales", 1), ("insertion_penalties", 2)):
+        edge = [label(net.row) for net in run.nets if at_edge(net, index)]
+        if edge:
+            yield Text(f"The best of decode.{option} lies at the edge of those tried, so a better one may lie beyond: {', '.join(edge)}.")
 
 
-def scale_at_edge(net: Net) -> bool:
-    """Whether the acoustic scale of a net is the smallest or the largest of several that were tried."""
-    tried = sorted(float(scale) for scale in net.scores.scales)
-    return len(tried) > 1 and net.scores.acoustic_scale in (tried[0], tried[-1])
+def at_edge(net: Net, index: int = 0) -> bool:
+    """Whether the acoustic scale (0), LM scale (1) or insertion penalty (2) of a net is the smallest or largest of several tried."""
+    tried = sorted({setting[index] for setting in net.scores.tuning})
+    chosen = (net.scores.acoustic_scale, net.scores.lm_scale, net.scores.insertion_penalty)[index]
+    return len(tried) > 1 and chosen in (tried[0], tried[-1])
 
 
 def training_section(run: Run) -> Iterator[Block]:
@@ -194,6 +203,9 @@ def corpus_section(run: Run) -> Iterator[Block]:
         f"{run.align.utterances} utterances, {run.align.frames} frames, {failed} utterances left out. Phone boundaries moved "
         f"by {shift} frames on average between the last two rounds."
     )
+    made = [f"{backend} graph: {size['states']} states, {size['arcs']} arcs" for backend, size in run.align.graphs.items()]
+    if run.align.units:
+        yield Bullets([f"output units: {run.align.units}", *made])
 
 
 def _optional(value: float | None) -> str:
@@ -213,6 +225,13 @@ def flatten(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
             yield name, str(item).rsplit("/", 1)[-1] if isinstance(item, str) else str(item)
 
 
+def search_text(stack: Stack) -> str:
+    """The search and its options."""
+    text = f"{stack.search}, beam {stack.beam:g}, at most {stack.max_active} active states"
+    text += "" if stack.frame_subsampling == 1 else f", every {stack.frame_subsampling}rd frame"
+    return text + ("" if stack.rescore == "none" else ", n-best lists rescored with a larger language model")
+
+
 def measurement_section(run: Run, results: Results) -> Iterator[Block]:
     """Hardware, versions, how times were taken, how to read the page."""
     timing, stack = run.timing, results.stack
@@ -225,7 +244,7 @@ def measurement_section(run: Run, results: Results) -> Iterator[Block]:
             f"Command: `{results.command}`",
             f"Hardware: {hardware}.",
             f"Software: {versions}.",
-            f"Search: {stack.search}, beam {stack.beam:g}, at most {stack.max_active} active states, the same for all rows.",
+            f"Search: {search_text(stack)}, the same for all rows.",
             f"RTF: {timing.threads} thread, batch 1, warmed up, {timing.repeats} passes over the same {timing.utterances} test utterances "
             f"({timing.audio_seconds:.1f} s of audio), nets {timing.order}, in an order that changes from pass to pass; sum of times over "
             "sum of durations.",
@@ -245,7 +264,8 @@ def measurement_section(run: Run, results: Results) -> Iterator[Block]:
             f"RTF is processing time over audio time: {rtf(reference.rtf.model)} means {1 / reference.rtf.model:.0f} times as fast as the "
             "speech. The whole decode gains less than the acoustic model, because features and search stay as they are.",
             "The cross-entropy on dev is far more sensitive than WER; look at it where WERs tie.",
-            "The net from scratch of the same size is the row to beat: it shows what size alone costs.",
+            "The net from scratch of the same size is the row to beat: it shows what size alone costs. A row whose units were removed at "
+            "random shows what choosing them is worth.",
         ]
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dropasr.report.schema import ResultRow, Results
+from dropasr.report.schema import Comparison, Described, ErrorRate, Results, Row, SplitFigures
 
 GAP = "  "
 
@@ -62,14 +62,30 @@ def short_units(widths: Sequence[int]) -> str:
     return units(widths) if len(set(widths)) == 1 else f"{len(widths)}×({min(widths)}-{max(widths)})"
 
 
-def difference(row: ResultRow) -> str:
-    """The difference to the reference, or that this is the reference."""
-    return "reference" if row.reference else interval(row.wer_difference.mean, row.wer_difference.interval, signed=True)
+def difference(row: Row, figures: SplitFigures, kind: ErrorRate) -> str:
+    """The difference to the reference on a test set, or that this is the reference."""
+    found = figures.rate(kind).difference
+    return "reference" if row.reference else interval(found.mean, found.interval, signed=True)
 
 
-def speedup(row: ResultRow) -> str:
+def speedup(row: Row) -> str:
     """The speed-up of the acoustic model with its interval."""
     return "1" if row.reference else interval(row.speedup.model, row.speedup.interval)
+
+
+def optional(value: float | None, decimals: int = 2) -> str:
+    """A figure that files of older versions do not have."""
+    return "–" if value is None else f"{value:.{decimals}f}"
+
+
+def other_rate(kind: ErrorRate) -> tuple[str, ErrorRate]:
+    """Name and kind of the error rate that is not the headline."""
+    return ("CER", "character") if kind == "word" else ("WER", "word")
+
+
+def other_value(figures: SplitFigures, kind: ErrorRate) -> str:
+    """The error rate that is not the headline."""
+    return optional(figures.cer if kind == "word" else figures.wer)
 
 
 def terminal_table(results: Results) -> str:
@@ -78,15 +94,16 @@ def terminal_table(results: Results) -> str:
     def tight(text: str) -> str:
         return text.replace(", ", ",")
 
-    header = ("net", "units", "param", "MAC/s", "WER % [95 %]", "difference [95 %]", "RTF feat", "model", "search", "total")
+    rate = f"{results.rate_name} % [95 %]"
+    header = ("net", "units", "param", "MAC/s", rate, "difference [95 %]", "RTF feat", "model", "search", "total")
     lines = [
         (
             row.label,
             short_units(row.units),
             count(row.parameters),
             count(row.macs_per_second),
-            tight(interval(row.wer, row.wer_interval)),
-            tight(difference(row)),
+            tight(interval(*row.rate(results.error_rate)[:2])),
+            tight(difference(row, row, results.error_rate)),
             *(rtf(value).lstrip("0") for value in (row.rtf.features, row.rtf.model, row.rtf.search, row.rtf.total)),
             f"{row.speedup.model:.2f}",
             f"{row.speedup.total:.2f}",
@@ -100,7 +117,8 @@ def terminal_table(results: Results) -> str:
 def main_table(results: Results) -> Table:
     """The main table in full."""
     header = (
-        "net", "units per layer", "parameters", "multiply-adds per second", "WER % [95 %]", "difference to the reference [95 %]",
+        "net", "units per layer", "parameters", "multiply-adds per second", f"{results.rate_name} % [95 %]",
+        "difference to the reference [95 %]", f"{other_rate(results.error_rate)[0]} %",
         "RTF features", "RTF model", "RTF search", "RTF total", "model × faster [95 %]", "total × faster [95 %]", "training s",
     )  # fmt: skip
     lines = [
@@ -109,8 +127,9 @@ def main_table(results: Results) -> Table:
             units(row.units),
             count(row.parameters),
             count(row.macs_per_second),
-            interval(row.wer, row.wer_interval),
-            difference(row),
+            interval(*row.rate(results.error_rate)[:2]),
+            difference(row, row, results.error_rate),
+            other_value(row, results.error_rate),
             rtf(row.rtf.features),
             rtf(row.rtf.model),
             rtf(row.rtf.search),
@@ -124,11 +143,27 @@ def main_table(results: Results) -> Table:
     return Table(header, lines)
 
 
+def extra_table(results: Described, rows: Sequence[Row]) -> Table:
+    """Error rates on the further test sets, decoded with what dev chose."""
+    header, name = ["net"], results.rate_name
+    for test in results.extra_tests:
+        header += [f"{test}: {name} % [95 %]", "difference [95 %]", f"{other_rate(results.error_rate)[0]} %"]
+    lines = []
+    for row in rows:
+        line = [row.label]
+        for test in results.extra_tests:
+            figures = row.extra[test]
+            rate = interval(*figures.rate(results.error_rate)[:2])
+            line += [rate, difference(row, figures, results.error_rate), other_value(figures, results.error_rate)]
+        lines.append(line)
+    return Table(header, lines)
+
+
 def detail_table(results: Results) -> Table:
     """Errors by kind, figures of dev, and single utterances' real-time factors."""
     header = (
-        "net", "WER %", "substituted", "deleted", "inserted", "dev WER %", "dev CE", "dev frame error %", "acoustic scale",
-        "RTF model median", "95th percentile", "RTF total median", "95th percentile", "epochs",
+        "net", "WER %", "substituted", "deleted", "inserted", "dev WER % [95 %]", "dev CE", "dev frame error %", "acoustic scale",
+        "LM scale", "insertion penalty", "RTF model median", "95th percentile", "RTF total median", "95th percentile", "epochs",
     )  # fmt: skip
     lines = []
     for row in results.rows:
@@ -140,10 +175,12 @@ def detail_table(results: Results) -> Table:
                 str(counts.substitutions),
                 str(counts.deletions),
                 str(counts.insertions),
-                f"{row.dev_wer:.2f}",
+                dev_wer(row),
                 f"{row.dev_ce:.4f}",
                 f"{row.dev_frame_error:.2f}",
                 f"{row.acoustic_scale:g}",
+                f"{row.lm_scale:g}",
+                f"{row.insertion_penalty:g}",
                 rtf(row.rtf_median.model),
                 rtf(row.rtf_p95.model),
                 rtf(row.rtf_median.total),
@@ -154,14 +191,23 @@ def detail_table(results: Results) -> Table:
     return Table(header, lines)
 
 
-def comparison_table(results: Results) -> Table:
-    """Compacted nets against nets from scratch of the same budget."""
-    by_name = {row.name: row for row in results.rows}
+def dev_wer(row: Row) -> str:
+    """WER on dev, with its interval where the file has one."""
+    return f"{row.dev_wer:.2f}" if row.dev_wer_interval is None else interval(row.dev_wer, row.dev_wer_interval)
+
+
+def comparison_table(results: Described, rows: Sequence[Row], comparisons: Sequence[Comparison]) -> Table:
+    """Compacted nets against rivals of the same budget, on every test set."""
+    by_name = {row.name: row for row in rows}
+    several = len(results.tests) > 1
     lines = []
-    for item in results.comparisons:
+    for item in comparisons:
         row, other = by_name[item.row], by_name[item.difference.to]
+        rates = [f"{net.on(item.test).rate(results.error_rate).value:.2f}" for net in (row, other)]
         gained = interval(item.difference.mean, item.difference.interval, signed=True)
-        more_ce = f"{row.dev_ce - other.dev_ce:+.4f}"
-        lines.append((row.label, other.label, f"{row.wer:.2f}", f"{other.wer:.2f}", gained, more_ce, item.outcome))
-    header = ("compacted", "from scratch", "WER %", "WER % from scratch", "difference [95 %]", "difference of dev CE", "outcome")
-    return Table(header, lines, frozenset({0, 1, 6}))
+        test = [item.test] if several else []
+        lines.append((row.label, other.label, *test, *rates, gained, f"{row.dev_ce - other.dev_ce:+.4f}", item.outcome))
+    name = results.rate_name
+    test = ["test set"] if several else []
+    header = ("compacted", "rival", *test, f"{name} %", f"{name} % of the rival", "difference [95 %]", "difference of dev CE", "outcome")
+    return Table(header, lines, frozenset({0, 1, len(header) - 1, *([2] if several else [])}))

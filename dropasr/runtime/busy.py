@@ -23,3 +23,11 @@ def busy_share(stat: Path = Path("/proc/stat"), seconds: float = 1.0) -> float:
     time.sleep(seconds)
     later_busy, later_total, _ = _jiffies(stat)
     return cores * (later_busy - busy) / max(later_total - total, 1)
+
+
+def busy_caution(share: float) -> str:
+    """What a reader of times must know that were taken while other processes used this share of one core."""
+    return (
+        f"The machine was busy when times were taken (other processes used {100 * share:.0f} % of one core): "
+        "RTFs are too high; speed-ups suffer less, because the nets were interleaved."
+    )

@@ -10,7 +10,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -18,10 +18,12 @@ import numpy as np
 import torch
 
 from dropasr.config import Config, rows
-from dropasr.data.features import log_mel, make_extractor, normalise
+from dropasr.data.features import log_mel, make_extractor
+from dropasr.data.normalisation import normalise
 from dropasr.data.store import FrameStore
 from dropasr.decoding.likelihoods import load_log_prior
-from dropasr.decoding.search import load_search
+from dropasr.decoding.rescore import load_decoder
+from dropasr.decoding.search import PLAIN, Search, Weights
 from dropasr.errors import MeasurementError, StageError
 from dropasr.files import read_json, write_json
 from dropasr.log import get_logger, progress
@@ -30,6 +32,7 @@ from dropasr.paths import Paths
 from dropasr.runtime.busy import BUSY_SHARE, busy_share
 
 logger = get_logger(__name__)
+PARTS = ("features", "model", "search")
 PACKAGES = ("torch", "torchaudio", "k2", "kaldi-decoder", "kaldifst", "lhotse", "sentencepiece", "numpy")
 
 
@@ -82,17 +85,43 @@ def order_of_pass(names: Sequence[str], number: int) -> list[str]:
 
 
 class _Timed:
-    """One net with its scale, and the seconds of its passes."""
+    """One net with its prior, its scales and the search that its weights need, and the seconds of its passes."""
 
-    def __init__(self, config: Config, paths: Paths, name: str) -> None:
+    def __init__(self, config: Config, paths: Paths, name: str, searches: _Searches) -> None:
         if not paths.scores(name).exists():
             raise StageError(f"{paths.scores(name)}: no WER for '{name}', so its time must not be reported. Run: bash run.sh --stage 7.")
         self.net = load_net(paths.net(name))
         self.scores = read_json(paths.scores(name))
-        self.scale = self.scores["acoustic_scale"]
+        self.scale, self.prior = self.scores["acoustic_scale"], load_log_prior(config, paths, name)
+        self.stride = config.train.frame_subsampling
+        self.search = searches.get(Weights(self.scores["lm_scale"], self.scores["insertion_penalty"]))
         self.passes: list[dict[str, float]] = []
         self.model_seconds: list[list[float]] = []
         self.total_seconds: list[list[float]] = []
+
+    def seconds(self, frames_of: Callable[[], np.ndarray]) -> tuple[float, float, float]:
+        """Decode one utterance: seconds of features (`frames_of`), acoustic model and search."""
+        begin = time.perf_counter()
+        frames = frames_of()
+        after_features = time.perf_counter()
+        scores = (torch.log_softmax(self.net.logits(torch.from_numpy(frames), self.stride), dim=1) - self.prior) * self.scale
+        after_model = time.perf_counter()
+        self.search.decode([scores])
+        return after_features - begin, after_model - after_features, time.perf_counter() - after_model
+
+
+class _Searches:
+    """The searches of all nets; those with equal weights share one, since graphs are large."""
+
+    def __init__(self, config: Config, paths: Paths) -> None:
+        self._plain = load_decoder(config, paths)
+        self._found: dict[Weights, Search] = {PLAIN: self._plain}
+
+    def get(self, weights: Weights) -> Search:
+        """The search with these weights."""
+        if weights not in self._found:
+            self._found[weights] = self._plain.weighted(weights)
+        return self._found[weights]
 
 
 def _load_audio(config: Config, paths: Paths) -> list[tuple[str, np.ndarray, float]]:
@@ -106,12 +135,11 @@ def _load_audio(config: Config, paths: Paths) -> list[tuple[str, np.ndarray, flo
 
 def measure(config: Config, paths: Paths, nj: int) -> None:
     """Stage 8: time all rows of the experiment and write rtf.json."""
-    timed = {row.name: _Timed(config, paths, row.name) for row in rows(config)}
+    searches = _Searches(config, paths)
+    timed = {row.name: _Timed(config, paths, row.name, searches) for row in rows(config)}
     audio = _load_audio(config, paths)
     store = FrameStore.open(paths.features("test"))
     speech_seconds = sum(duration for _, _, duration in audio)
-    prior = load_log_prior(config, paths)
-    search = load_search(paths.lang, config.decode)
     busy = busy_share()
     if busy > BUSY_SHARE:
         logger.warning(
@@ -119,30 +147,20 @@ def measure(config: Config, paths: Paths, nj: int) -> None:
             "the interleaving keeps ratios comparable"
         )
     schedule = [(repeat, name) for repeat in range(config.rtf.repeats + 1) for name in order_of_pass(list(timed), repeat)]
-    extractor = make_extractor(config.features, config.corpus.sample_rate)
+    rate = config.corpus.sample_rate
+    extractor = make_extractor(config.features, rate)
     with one_core(), torch.no_grad():
         for repeat, name in progress(schedule, "timing"):
             item = timed[name]
-            sums = {"features": 0.0, "model": 0.0, "search": 0.0}
-            model_seconds, total_seconds = [], []
-            for id_, samples, _ in audio[: 3 if repeat == 0 else None]:
-                begin = time.perf_counter()
-                frames = normalise(log_mel(extractor, samples, config.corpus.sample_rate), *store.statistics(id_))
-                after_features = time.perf_counter()
-                scores = (torch.log_softmax(item.net.logits(torch.from_numpy(frames)), dim=1) - prior) * item.scale
-                after_model = time.perf_counter()
-                search.decode([scores])
-                end = time.perf_counter()
-                sums["features"] += after_features - begin
-                sums["model"] += after_model - after_features
-                sums["search"] += end - after_model
-                model_seconds.append(after_model - after_features)
-                total_seconds.append(end - begin)
+            passed = [
+                item.seconds(lambda id_=id_, samples=samples: normalise(log_mel(extractor, samples, rate), *store.statistics(id_)))
+                for id_, samples, _ in audio[: 3 if repeat == 0 else None]
+            ]
             # Pass 0 warms up caches and allocators.
             if repeat > 0:
-                item.passes.append(sums)
-                item.model_seconds.append(model_seconds)
-                item.total_seconds.append(total_seconds)
+                item.passes.append({part: sum(parts) for part, parts in zip(PARTS, zip(*passed))})
+                item.model_seconds.append([model for _, model, _ in passed])
+                item.total_seconds.append([sum(parts) for parts in passed])
     durations = np.array([duration for _, _, duration in audio])
     result = {
         "hardware": hardware(),
@@ -153,7 +171,7 @@ def measure(config: Config, paths: Paths, nj: int) -> None:
         "utterances": len(audio),
         "audio_seconds": speech_seconds,
         "order": "interleaved",
-        "backend": search.backend,
+        "backend": searches.get(PLAIN).backend,
         "rows": {name: _figures(item, durations, config.rtf.repeats) for name, item in timed.items()},
     }
     for name, figures in result["rows"].items():
@@ -167,7 +185,7 @@ def measure(config: Config, paths: Paths, nj: int) -> None:
 def _figures(item: _Timed, durations: np.ndarray, repeats: int) -> dict[str, Any]:
     if len(item.passes) != repeats:
         raise MeasurementError(f"expected {repeats} timed passes, found {len(item.passes)}. Run stage 8 again.")
-    parts = {key: sum(sums[key] for sums in item.passes) / (repeats * durations.sum()) for key in ("features", "model", "search")}
+    parts = {key: sum(sums[key] for sums in item.passes) / (repeats * durations.sum()) for key in PARTS}
     model, total = np.mean(item.model_seconds, axis=0) / durations, np.mean(item.total_seconds, axis=0) / durations
     return {
         **parts,

@@ -1,4 +1,4 @@
-"""Word error rate over a whole set, with the alignment of every utterance."""
+"""Word error rate over a whole set, with the alignment of every utterance; character errors."""
 
 from __future__ import annotations
 
@@ -82,6 +82,12 @@ def score_utterance(id: str, reference: Sequence[str], hypothesis: Sequence[str]
     deletions = sum(b is None for _, b in pairs)
     substitutions = sum(a is not None and b is not None and a != b for a, b in pairs)
     return UtteranceErrors(id, len(reference), substitutions, deletions, insertions, tuple(pairs))
+
+
+def character_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[int, int]:
+    """Characters of the reference, and the fewest substitutions, deletions and insertions of characters; spaces do not count."""
+    wanted, found = "".join(reference), "".join(hypothesis)
+    return len(wanted), kaldialign.edit_distance(list(wanted), list(found))["total"]
 
 
 def score(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, Sequence[str]]) -> WerResult:

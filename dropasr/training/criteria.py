@@ -1,51 +1,155 @@
-"""Training criteria on frames."""
+"""Training criteria: cross-entropy on aligned frames, and CTC on whole utterances, behind one interface."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Union
+from typing import Any, NamedTuple, Protocol, Union
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from dropasr.data.batches import splice
-from dropasr.data.store import FrameStore
-from dropasr.files import atomic_path
+from dropasr.config import TrainConfig
+from dropasr.data.batches import FrameSampler
+from dropasr.data.sequences import SequenceSampler, SequenceTargets
+from dropasr.lang.ctc import best_path, sequence_losses, spread_labels
+from dropasr.methods.base import HeldOut
 from dropasr.models.base import AcousticModel
+from dropasr.scoring.wer import score_utterance
 from dropasr.training.schedules import autocast
 
+Sampler = Union[FrameSampler, SequenceSampler]
+Soft = Union[torch.Tensor, None]
+"""Posteriors `(N, K)` of a teacher, if there is one."""
 
-def frame_loss(logits: torch.Tensor, labels: torch.Tensor, teacher: Union[torch.Tensor, None], teacher_weight: float) -> torch.Tensor:
+
+class Loss(NamedTuple):
+    """`objective` is what is minimised; `value` goes into the figures, a mean over `count` frames or tokens."""
+
+    objective: torch.Tensor
+    value: float
+    count: int
+
+
+class Criterion(Protocol):
+    """What training needs to know of a criterion. Figures are means per frame (`frames`) or per token (`ctc`)."""
+
+    loss_name: str
+    error_name: str
+
+    def loss(self, logits: torch.Tensor, targets: Any, progress: float, soft: Soft, soft_weight: float) -> Loss:
+        """Loss of a batch with logits `(N, K)`, when the share `progress` of all steps is done."""
+
+    def num_frames(self, targets: Any) -> int:
+        """Frames of the store that a batch stands for."""
+
+    def figures(self, net: AcousticModel, sampler: Any, config: TrainConfig) -> tuple[float, float]:
+        """Loss in nats and error in percent on evenly spaced parts of a sampler, gates as they are."""
+
+    def held_out(self, sampler: Any) -> HeldOut:
+        """Batches for retention learning."""
+
+
+def frame_loss(logits: torch.Tensor, labels: torch.Tensor, teacher: Soft, teacher_weight: float) -> torch.Tensor:
     """Mean cross-entropy in nats of logits `(N, K)` with labels `(N,)`, mixed with that of the teacher's posteriors `(N, K)` if given."""
     logits = logits.float()
     if teacher is None:
         return functional.cross_entropy(logits, labels)
     log_posteriors = functional.log_softmax(logits, dim=1)
-    soft = -(teacher * log_posteriors).sum(dim=1).mean()
-    return (1 - teacher_weight) * functional.nll_loss(log_posteriors, labels) + teacher_weight * soft
+    return (1 - teacher_weight) * functional.nll_loss(log_posteriors, labels) + teacher_weight * _soft_loss(log_posteriors, teacher)
 
 
-@torch.no_grad()
-def write_posteriors(net: AcousticModel, store: FrameStore, path: Path, precision: str) -> None:
-    """Posteriors `(N, K)` float16 of every frame of `store`, atomically, as a memory-mappable .npy: the teacher is evaluated once."""
-    with atomic_path(path) as temporary:
-        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=(len(store.frames), net.dims["num_outputs"]))
-        for index in range(len(store.ids)):
-            start, end = store.offsets[index], store.offsets[index + 1]
-            frames = torch.from_numpy(np.array(store.frames[start:end], dtype=np.float32))
-            with autocast(precision):
-                logits = net(splice(frames, *net.context))
-            out[start:end] = torch.softmax(logits.float(), dim=1).numpy()
-        out.flush()
+def _soft_loss(log_posteriors: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    return -(teacher * log_posteriors).sum(dim=1).mean()
 
 
-class Teacher:
-    """Posteriors of a trained net by frame index."""
+class FrameCriterion:
+    """Cross-entropy of each frame with its label."""
 
-    def __init__(self, path: Path) -> None:
-        self.posteriors = np.load(path, mmap_mode="r")
+    loss_name, error_name = "CE", "frame error"
 
-    def __call__(self, frame_indices: torch.Tensor) -> torch.Tensor:
-        """Posteriors `(N, K)` float32 of frames `(N,)`."""
-        return torch.from_numpy(self.posteriors[frame_indices.numpy()].astype(np.float32))
+    def __init__(self, config: TrainConfig) -> None:
+        """There is nothing to configure."""
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor, progress: float, soft: Soft, soft_weight: float) -> Loss:
+        loss = frame_loss(logits, targets, soft, soft_weight)
+        return Loss(loss, float(loss.detach()), len(targets))
+
+    def num_frames(self, targets: torch.Tensor) -> int:
+        return len(targets)
+
+    @torch.no_grad()
+    def figures(self, net: AcousticModel, sampler: FrameSampler, config: TrainConfig, max_frames: int = 16384) -> tuple[float, float]:
+        net.eval()
+        indices = sampler.frame_indices[:: max(1, len(sampler.frame_indices) // max_frames)]
+        loss = errors = 0.0
+        for start in range(0, len(indices), 2048):
+            inputs, labels, _ = sampler.gather(indices[start : start + 2048])
+            with autocast(config.precision):
+                logits = net(inputs)
+            loss += float(functional.cross_entropy(logits.float(), labels, reduction="sum"))
+            errors += float((logits.argmax(dim=1) != labels).sum())
+        return loss / len(indices), 100 * errors / len(indices)
+
+    def held_out(self, sampler: FrameSampler) -> HeldOut:
+        def draw(generator: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+            chosen = generator.choice(sampler.frame_indices, size=min(count, len(sampler.frame_indices)), replace=False)
+            return sampler.gather(chosen)[:2]
+
+        return HeldOut(draw, len(sampler.frame_indices))
+
+
+class CtcCriterion:
+    """CTC of whole utterances, per token, after a start with tokens spread evenly (`train.flat_start`)."""
+
+    loss_name, error_name = "CTC loss per token", "token error"
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.flat_start = config.flat_start
+
+    def loss(self, logits: torch.Tensor, targets: SequenceTargets, progress: float, soft: Soft, soft_weight: float) -> Loss:
+        log_posteriors = functional.log_softmax(logits.float(), dim=1)
+        loss = sequence_losses(log_posteriors, targets).sum() / len(targets.tokens)
+        value = float(loss.detach())
+        if progress < self.flat_start:
+            loss = functional.nll_loss(log_posteriors, spread_labels(targets))
+        if soft is not None:
+            loss = (1 - soft_weight) * loss + soft_weight * _soft_loss(log_posteriors, soft)
+        return Loss(loss, value, len(targets.tokens))
+
+    def num_frames(self, targets: SequenceTargets) -> int:
+        return int(targets.frames.sum()) * targets.subsampling
+
+    @torch.no_grad()
+    def figures(self, net: AcousticModel, sampler: SequenceSampler, config: TrainConfig, max_frames: int = 65536) -> tuple[float, float]:
+        net.eval()
+        chosen = sampler.utterances[:: max(1, sampler.num_frames // max_frames)]
+        loss = errors = tokens = 0.0
+        for utterances in sampler.pack(chosen):
+            inputs, targets, _ = sampler.gather(utterances)
+            with autocast(config.precision):
+                logits = net(inputs)
+            log_posteriors = functional.log_softmax(logits.float(), dim=1)
+            loss += float(sequence_losses(log_posteriors, targets).sum())
+            references = targets.tokens.split(targets.lengths.tolist())
+            for reference, scores in zip(references, log_posteriors.split(targets.frames.tolist())):
+                errors += score_utterance("", reference.tolist(), best_path(scores)).errors
+            tokens += len(targets.tokens)
+        return loss / tokens, 100 * errors / tokens
+
+    def held_out(self, sampler: SequenceSampler) -> HeldOut:
+        """`draw` gives whole utterances, as many as `count` input rows need and at least one."""
+
+        def draw(generator: np.random.Generator, count: int) -> tuple[torch.Tensor, SequenceTargets]:
+            order = generator.permutation(sampler.utterances)
+            rows = np.cumsum(-(-sampler.lengths(order) // sampler.frame_subsampling))
+            return sampler.gather(order[: int(np.searchsorted(rows, count)) + 1])[:2]
+
+        return HeldOut(draw, sampler.num_frames // sampler.frame_subsampling)
+
+
+CRITERIA: dict[str, type] = {"frames": FrameCriterion, "ctc": CtcCriterion}
+
+
+def make_criterion(config: TrainConfig) -> Criterion:
+    """The criterion that `train.criterion` names."""
+    return CRITERIA[config.criterion](config)

@@ -1,111 +1,62 @@
-"""Stage 7: decode dev with every net to tune its acoustic scale, then test once, and score both."""
+"""Stage 7: decode dev with every net to tune its scales, then the test sets once, and score them all.
+
+Rows whose scores are there for the same net and the same decoding are left alone. The parts of all splits and rows are spread over
+processes, so that one net keeps all of them busy too.
+"""
 
 from __future__ import annotations
 
-import datetime
-import json
+import heapq
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Any
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 
-import torch
-
+import dropasr
 from dropasr.config import Config, Row, rows
 from dropasr.data.store import FrameStore
-from dropasr.decoding.likelihoods import load_log_prior, log_likelihoods
-from dropasr.decoding.search import Search, load_search
+from dropasr.decoding.likelihoods import prior_path
+from dropasr.decoding.rescore import graph_folder, rescoring_models
+from dropasr.decoding.search import choose_backend
 from dropasr.errors import StageError
-from dropasr.files import write_json, write_text
+from dropasr.files import hash_of, read_json, sha256_file
+from dropasr.lang.graph_build import FILE_NAMES
 from dropasr.log import get_logger, progress
-from dropasr.models.checkpoint import load_net
 from dropasr.paths import Paths
-from dropasr.scoring.wer import WerResult, alignment_text, score
+from dropasr.training.decode_parts import Part, decode_part, make_prior
+from dropasr.training.row_evaluation import RowEvaluation, evaluation_sets, net_identity
 from dropasr.training.rows import is_trained
 
 logger = get_logger(__name__)
 
 
-def decode_split(search: Search, scores: list[torch.Tensor], store: FrameStore, scale: float) -> WerResult:
-    """WER of one split: `scores` are unscaled log likelihoods `(T, K)` per utterance."""
-    hypotheses = search.decode([scale * values for values in scores])
-    found = {id_: hypothesis.words for id_, hypothesis in zip(store.ids, hypotheses)}
-    return score(dict(zip(store.ids, store.texts)), found)
-
-
-def _figures(result: WerResult, store: FrameStore) -> dict[str, Any]:
-    speakers = dict(zip(store.ids, store.speakers))
-    utterances = [
+def decoding_identity(config: Config, paths: Paths) -> str:
+    """Hash of everything beside the net that decides what decoding gives: options, graph, models, prior, features, transcripts."""
+    backend = choose_backend(config.decode.backend)
+    files = [paths.lang / "words.txt", graph_folder(paths) / "units.json", graph_folder(paths) / FILE_NAMES[backend]]
+    files += [paths.align / "log_prior.npy"] if config.decode.prior == "alignment" else []
+    files += rescoring_models(paths) if config.decode.rescore != "none" else []
+    files += [paths.features(split) / "index.json" for split in ("dev", *evaluation_sets(config))]
+    return hash_of(
         {
-            "id": item.id,
-            "speaker": speakers[item.id],
-            "words": item.words,
-            "sub": item.substitutions,
-            "del": item.deletions,
-            "ins": item.insertions,
+            "options": {**config.decode.model_dump(mode="json"), "backend": backend},
+            "training": [config.train.criterion, config.train.frame_subsampling],
+            "files": {f"{path.parent.name}/{path.name}": sha256_file(path) for path in files if path.exists()},
+            "dropasr": dropasr.__version__,
         }
-        for item in result.utterances
-    ]
-    return {
-        "wer": result.wer,
-        "words": result.words,
-        "errors": result.errors,
-        "sub": result.substitutions,
-        "del": result.deletions,
-        "ins": result.insertions,
-        "utterances": utterances,
-    }
+    )
 
 
-def evaluate_row(config: Config, paths: Paths, row: Row) -> dict[str, Any]:
-    """Tune the acoustic scale of one net on dev, decode test with it, write `scores/<row>.json` and the alignments."""
-    torch.set_num_threads(1)
-    net = load_net(paths.net(row.name))
-    prior = load_log_prior(config, paths)
-    search = load_search(paths.lang, config.decode)
-    dev, test = FrameStore.open(paths.features("dev")), FrameStore.open(paths.features("test"))
-    scores = [log_likelihoods(net, dev.utterance(i), prior) for i in range(len(dev.ids))]
-    results = {scale: decode_split(search, scores, dev, scale) for scale in sorted(config.decode.acoustic_scales)}
-    least = min(result.errors for result in results.values())
-    level = [scale for scale, result in results.items() if result.errors == least]
-    # Of scales that dev cannot tell apart, the middle one is the safest.
-    best = level[len(level) // 2]
-    scores = [log_likelihoods(net, test.utterance(i), prior) for i in range(len(test.ids))]
-    on_test = decode_split(search, scores, test, best)
-    figures = {
-        "row": row.name,
-        "acoustic_scale": best,
-        "prior": f"label frequencies of the training alignment, scaled by {config.decode.prior_scale:g}",
-        "scales": {f"{scale:g}": result.wer for scale, result in results.items()},
-        "dev": _figures(results[best], dev),
-        "test": _figures(on_test, test),
-        "backend": search.backend,
-        "beam": config.decode.beam,
-        "max_active": config.decode.max_active,
-    }
-    write_text(paths.scores(row.name).with_suffix(".alignments.txt"), alignment_text(on_test))
-    write_json(paths.scores(row.name), figures)
-    return figures
-
-
-def _log_test_evaluation(paths: Paths, figures: dict[str, Any], summary_hash: str) -> None:
-    """Append one line: how often test was looked at must be countable."""
-    line = {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "model": paths.model,
-        "seed": paths.seed,
-        "row": figures["row"],
-        "wer": figures["test"]["wer"],
-        "words": figures["test"]["words"],
-        "acoustic_scale": figures["acoustic_scale"],
-        "config_hash": summary_hash,
-    }
-    paths.test_log.parent.mkdir(parents=True, exist_ok=True)
-    with open(paths.test_log, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+def is_scored(paths: Paths, row: Row, identity: str) -> bool:
+    """Whether the scores of the row are there for its present net and this decoding."""
+    if not paths.scores(row.name).exists():
+        return False
+    figures = read_json(paths.scores(row.name))
+    return (figures.get("net"), figures.get("decoding")) == (net_identity(paths, row.name), identity)
 
 
 def decode(config: Config, paths: Paths, nj: int) -> None:
-    """Stage 7: evaluate every row, `nj` nets at a time."""
+    """Stage 7: evaluate the rows that have no scores for this configuration, in `nj` processes."""
     wanted = rows(config)
     for row in wanted:
         if not is_trained(config, paths, row):
@@ -113,16 +64,58 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
             raise StageError(
                 f"{paths.net(row.name)}: no finished net '{row.name}' of this configuration. Run: bash run.sh --stage {stage}."
             )
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(nj, len(wanted)), context) as pool:
-        futures = {pool.submit(evaluate_row, config, paths, row): row for row in wanted}
-        for future in progress(as_completed(futures), "decoding", len(futures)):
-            figures = future.result()
-            _log_test_evaluation(paths, figures, json.loads((paths.net(figures["row"]) / "summary.json").read_text())["config_hash"])
-            dev, test = figures["dev"], figures["test"]
-            tuned = " ".join(f"{scale}: {wer:.2f}" for scale, wer in figures["scales"].items())
-            logger.info(
-                f"{figures['row']}: dev WER by acoustic scale {tuned}; test WER {test['wer']:.2f} % "
-                f"({test['errors']} of {test['words']} words: {test['sub']} substituted, {test['del']} deleted, "
-                f"{test['ins']} inserted); dev {dev['wer']:.2f} %"
-            )
+    identity = decoding_identity(config, paths)
+    scored = [row for row in wanted if is_scored(paths, row, identity)]
+    if scored:
+        logger.info(f"already scored for these nets and this decoding: {', '.join(row.name for row in scored)}")
+    missing = [row for row in wanted if row not in scored]
+    if not missing:
+        return
+    for row in missing:
+        paths.scores(row.name).unlink(missing_ok=True)
+    stores = {split: FrameStore.open(paths.features(split)) for split in ("dev", *evaluation_sets(config))}
+    evaluations = [RowEvaluation(config, paths, row, identity, stores, -(-nj // len(missing))) for row in missing]
+    with ProcessPoolExecutor(nj, multiprocessing.get_context("spawn")) as pool:
+        try:
+            for _ in progress(_drive(config, paths, evaluations, pool, nj), "decoding", sum(item.total for item in evaluations)):
+                pass
+        except BrokenProcessPool:
+            pool.shutdown(cancel_futures=True)
+            raise StageError(
+                f"stage 7 (decode): one of {nj} processes was killed, most likely for lack of memory: each loads the decoding graph. "
+                "Finished rows are kept; run the same command with a smaller --nj."
+            ) from None
+
+
+def _drive(config: Config, paths: Paths, evaluations: list[RowEvaluation], pool: ProcessPoolExecutor, nj: int) -> Iterator[None]:
+    """Keep `nj` processes busy, parts of earlier rows first, so that rows are finished one after the other; yield once per part."""
+    own_prior = config.decode.prior == "posterior" and config.train.criterion == "frames"
+    waiting: list[tuple[int, int, Part | None]] = []
+    running: dict[Future, tuple[int, Part | None]] = {}
+    count = 0
+
+    def add(number: int, parts: list[Part] | list[None]) -> None:
+        nonlocal count
+        for part in parts:
+            count += 1
+            heapq.heappush(waiting, (number, count, part))
+
+    for number, evaluation in enumerate(evaluations):
+        if own_prior:
+            prior_path(config, paths, evaluation.row.name).unlink(missing_ok=True)
+        add(number, [None] if own_prior else evaluation.start())
+    while waiting or running:
+        while waiting and len(running) < nj:
+            number, _, part = heapq.heappop(waiting)
+            row = evaluations[number].row.name
+            future = pool.submit(make_prior, config, paths, row) if part is None else pool.submit(decode_part, config, paths, part)
+            running[future] = number, part
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            number, part = running.pop(future)
+            result = future.result()
+            if part is None:
+                add(number, evaluations[number].start())
+            else:
+                add(number, evaluations[number].done(part, result))
+                yield

@@ -20,7 +20,7 @@ from dropasr.training.rows import row_by_name
 def show(config: Config, paths: Paths, name: str, count: int = 10) -> Iterator[str]:
     """Lines for the first `count` utterances of dev: id, words, collapsed phones. ConfigError if the experiment has no row `name`."""
     net = load_net(paths.net(row_by_name(config, name).name))
-    units = OutputUnits.load(paths.lang / "units.json")
+    units = OutputUnits.load(paths.align / "units.json")
     store = FrameStore.open(paths.features("dev"))
     for index in range(min(count, len(store.ids))):
         frames = torch.from_numpy(np.array(store.utterance(index), dtype=np.float32))

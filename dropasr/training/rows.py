@@ -11,10 +11,11 @@ import torch
 
 from dropasr.config import Config, Row, rows
 from dropasr.data.batches import FrameSampler, utterance_subsets
+from dropasr.data.sequences import SequenceSampler, TokenSequences
 from dropasr.data.store import FrameStore
 from dropasr.errors import CompactionError, ConfigError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
-from dropasr.lang.units import OutputUnits
+from dropasr.lang.pieces import load_units
 from dropasr.methods import build_method, makes_smaller, method_options
 from dropasr.methods.base import Schedule
 from dropasr.models import build_model
@@ -22,8 +23,13 @@ from dropasr.models.base import AcousticModel, widths_for_budget
 from dropasr.models.checkpoint import git_revision, load_net, save_net
 from dropasr.paths import Paths
 from dropasr.training.checkpoints import remove_training
-from dropasr.training.criteria import Teacher, write_posteriors
-from dropasr.training.loop import Samplers, Trainer
+from dropasr.training.criteria import Sampler
+from dropasr.training.ctc_targets import tokens_file
+from dropasr.training.loop import Samplers, Trainer, mask_options
+from dropasr.training.teacher import MAX_FILE_BYTES, FileTeacher, NetTeacher, Teacher, write_posteriors
+
+MAX_COPY_BYTES = 1 << 30
+"""Frames of more than this are read through the memory map, which processes share, instead of copied into each."""
 
 
 def row_by_name(config: Config, name: str) -> Row:
@@ -37,6 +43,7 @@ def row_by_name(config: Config, name: str) -> Row:
 def check_rows(config: Config) -> None:
     """Check what only models and methods know: options, teachers, and who may stand under large, small, compact."""
     large = config.experiment.large
+    mask_options(config.train)
     distils = False
     for label, values in config.methods.items():
         options = method_options(label, values)
@@ -65,7 +72,7 @@ def row_identity(config: Config, paths: Paths, row: Row) -> str:
         "train": config.train.model_dump(),
         "tolerance": config.experiment.budget_tolerance if row.kind != "large" and row.budget else None,
         "seed": paths.seed,
-        "labels": sha256_file(paths.align / "train.npy"),
+        "labels": sha256_file(tokens_file(paths, "train") if config.train.criterion == "ctc" else paths.align / "train.npy"),
         "features": sha256_file(paths.features("train") / "index.json"),
         "teacher": row_identity(config, paths, row_by_name(config, teacher)) if teacher else None,
     }
@@ -80,26 +87,38 @@ def is_trained(config: Config, paths: Paths, row: Row) -> bool:
     return read_json(folder / "summary.json")["config_hash"] == row_identity(config, paths, row)
 
 
+def _sampler(config: Config, paths: Paths, split: str, context: tuple[int, int]) -> Sampler:
+    train, seed = config.train, paths.seed
+    parts = train.epochs_per_pass if split == "train" else 1
+    if train.criterion == "ctc":
+        store = FrameStore.open(paths.features(split))
+        copied, tokens = store.frames.nbytes <= MAX_COPY_BYTES, TokenSequences.load(tokens_file(paths, split))
+        return SequenceSampler(store, tokens, context, train.batch_frames, seed, copied, train.frame_subsampling, parts)
+    store = FrameStore.open(paths.features(split), labels=paths.align / f"{split}.npy")
+    return FrameSampler(store, None, context, train.batch_size, None, seed, store.frames.nbytes <= MAX_COPY_BYTES, parts)
+
+
 def _samplers(config: Config, paths: Paths, net: AcousticModel) -> Samplers:
-    store = FrameStore.open(paths.features("train"), labels=paths.align / "train.npy")
-    dev = FrameStore.open(paths.features("dev"), labels=paths.align / "dev.npy")
-    kept, held_out = utterance_subsets(store, config.train.held_out, seed=paths.seed)
-    everything = FrameSampler(store, None, net.context, config.train.batch_size, seed=paths.seed)
-    dev_sampler = FrameSampler(dev, None, net.context, config.train.batch_size, seed=paths.seed)
-    return Samplers(everything, everything.subset(kept), everything.subset(held_out), dev_sampler)
+    kept, held_out = utterance_subsets(FrameStore.open(paths.features("train")), config.train.held_out, seed=paths.seed)
+    everything = _sampler(config, paths, "train", net.context)
+    return Samplers(everything, everything.subset(kept), everything.subset(held_out), _sampler(config, paths, "dev", net.context))
 
 
 def _teacher(config: Config, paths: Paths, name: str) -> Teacher:
+    net = load_net(paths.net(name))
+    store = FrameStore.open(paths.features("train"))
+    if config.train.criterion == "ctc" or 2 * store.num_frames * net.dims["num_outputs"] > MAX_FILE_BYTES:
+        return NetTeacher(net, config.train.precision)
     path = paths.net(name) / "posteriors-train.npy"
     if not path.exists():
-        write_posteriors(load_net(paths.net(name)), FrameStore.open(paths.features("train")), path, config.train.precision)
-    return Teacher(path)
+        write_posteriors(net, store, path, config.train.precision)
+    return FileTeacher(path)
 
 
 def initial_net(config: Config, paths: Paths, row: Row) -> tuple[AcousticModel, int]:
     """A fresh net for the row (full size unless it is trained small from scratch), and the large net's multiply-adds per frame."""
     torch.manual_seed(paths.seed)
-    units = OutputUnits.load(paths.lang / "units.json")
+    units = load_units(paths.align / "units.json")
     large = build_model(config.model, config.features.num_mel_bins, units.num_units)
     macs = large.macs_per_frame()
     if row.kind != "small":
@@ -131,7 +150,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
             f"{row.name}: the net has {share:.4f} of the large net's multiply-adds, expected {row.budget:g} within "
             f"{100 * config.experiment.budget_tolerance:g} %. Widths: {net.widths}."
         )
-    frames_per_second = round(1 / config.features.frame_shift)
+    evaluations_per_second = round(1 / config.features.frame_shift) / config.train.frame_subsampling
     summary = {
         "row": row.name,
         "method": row.method,
@@ -143,9 +162,10 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "units": net.widths,
         "parameters": net.num_parameters(),
         "macs_per_frame": macs,
-        "macs_per_second": macs * frames_per_second,
+        "macs_per_second": round(macs * evaluations_per_second),
         "train_seconds": sum(figures["seconds"] for figures in trainer.history),
         "epochs": config.train.epochs,
+        "criterion": config.train.criterion,
         "teacher": method.options.teacher,
         "config_hash": identity,
         "git_revision": git_revision(),
@@ -153,6 +173,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "history": trainer.history,
         "retention": trainer.retention,
         "estimators": trainer.estimators,
+        "signals": trainer.signals,
         "compactions": trainer.compactions,
     }
     save_net(

@@ -95,6 +95,12 @@ def test_splice_of_short_and_empty_utterances() -> None:
     np.testing.assert_array_equal(splice(columns, 2, 1).numpy(), _spliced_by_loop(columns.numpy(), 2, 1))
 
 
+@pytest.mark.parametrize("frames", [1, 3, 4, 11])
+def test_splice_of_every_third_frame(frames: int) -> None:
+    values = torch.randn(frames, 3)
+    np.testing.assert_array_equal(splice(values, 2, 1, 3).numpy(), splice(values, 2, 1).numpy()[::3])
+
+
 def test_wrong_arguments_are_refused(store: FrameStore, tmp_path: Path) -> None:
     bare = FrameStore.open(store.folder)
     with pytest.raises(DataError, match=r"labels of shape \(51,\), found none"):
@@ -116,6 +122,19 @@ def test_subsets_divide_the_utterances(total: int, share: float, wanted: int) ->
     assert np.array_equal(train, again[0]) and np.array_equal(held_out, again[1])
     if total == 100:
         assert not np.array_equal(held_out, utterance_subsets(total, share, 8)[1])
+
+
+def test_copies_of_an_utterance_stay_together(tmp_path: Path) -> None:
+    originals = [f"u{number}" for number in range(20)]
+    with FrameStoreWriter(tmp_path, 3) as writer:
+        for prefix in ("", "sp0.9-", "sp1.1-"):
+            for name in originals:
+                writer.add(prefix + name, "s", [], 0.1, np.zeros((2, 3)), original=name)
+    train, held_out = utterance_subsets(FrameStore.open(tmp_path), 0.25, 7)
+    plain = utterance_subsets(20, 0.25, 7)
+    assert len(held_out) == 15 and sorted([*train, *held_out]) == list(range(60))
+    assert [set(part % 20) for part in (train, held_out)] == [set(part) for part in plain]
+    assert np.array_equal(held_out[:5], plain[1]) and train.dtype == held_out.dtype == np.int64
 
 
 def test_subsets_of_too_little_data_are_refused(store: FrameStore) -> None:

@@ -110,6 +110,20 @@ def test_a_word_outside_the_lexicon_stops_the_stage(corpora: Path, paths: Paths)
         stage.prepare(config, paths, nj=1)
 
 
+def test_with_a_dictionary_no_word_is_unknown_yet(corpora: Path, paths: Paths) -> None:
+    config = configured("yesno", corpora, "lang.dictionary=cmudict")
+    config = config.model_copy(update={"lang": config.lang.model_copy(update={"lexicon": {"YES": "K EH N"}})})
+    stage.prepare(config, paths, nj=1)
+    assert report(paths)["splits"]["test"]["mapped_words"] == {}
+
+
+def test_an_extra_test_that_the_corpus_does_not_have(corpora: Path, paths: Paths) -> None:
+    with pytest.raises(ConfigError, match="has no part 'far' .far."):
+        stage.prepare(configured("yesno", corpora, "corpus.extra_tests=[far]"), paths, nj=1)
+    with pytest.raises(DataError, match="expected the splits train, dev, test, far, found no far"):
+        stage.prepare(configured("fsdd", corpora, "corpus.extra_tests=[far]", "corpus.options.mode=isolated"), paths, nj=1)
+
+
 def test_missing_corpora(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="git clone https://github.com/Jakobovski"):
         stage.prepare(configured("fsdd", None), paths, nj=1)

@@ -15,7 +15,8 @@ from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
 from dropasr.config import Config, CorpusConfig, FeaturesConfig
 from dropasr.data import features as features_module
-from dropasr.data.features import extract, log_mel, make_extractor, normalise, statistics
+from dropasr.data.features import extract, log_mel, make_extractor
+from dropasr.data.normalisation import STD_FLOOR, normalise
 from dropasr.data.store import FrameStore
 from dropasr.errors import ConfigError, DataError, DropasrError, StageError
 from dropasr.paths import Paths
@@ -57,15 +58,9 @@ def test_filters_must_lie_below_half_the_sample_rate() -> None:
         make_extractor(FeaturesConfig(frame_shift=1.0), 8000)
 
 
-def test_statistics_and_normalise_by_hand() -> None:
-    mean, std = statistics([np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([[8.0, 5.0]])])
-    np.testing.assert_allclose(mean, [4.0, 5.0])
-    np.testing.assert_allclose(std, [np.sqrt((9 + 1 + 16) / 3), 0.01], rtol=1e-6)
-    np.testing.assert_allclose(normalise(np.array([[8.0, 5.0]], np.float32), mean, std), [[4 / np.sqrt(26 / 3), 0.0]], rtol=1e-6)
-
-
 def _corpus(folder: Path, clips: dict[str, tuple[str | None, np.ndarray]], rate: int = 16000) -> Paths:
-    """The same cuts for all three splits."""
+    """The same cuts for all splits, `far` among them."""
+    folder.mkdir(exist_ok=True)
     paths = Paths(folder / "data", folder / "exp", "feedforward", 0)
     cuts = []
     for id, (speaker, samples) in clips.items():
@@ -73,7 +68,7 @@ def _corpus(folder: Path, clips: dict[str, tuple[str | None, np.ndarray]], rate:
         recording = Recording.from_file(folder / f"{id}.wav", recording_id=id)
         supervision = SupervisionSegment(id, id, 0.0, recording.duration, text=f"word {id}", speaker=speaker)
         cuts.append(MonoCut(id, 0.0, recording.duration, 0, supervisions=[supervision], recording=recording))
-    for split in ("train", "dev", "test"):
+    for split in ("train", "dev", "test", "far"):
         paths.cuts(split).parent.mkdir(parents=True, exist_ok=True)
         CutSet.from_cuts(cuts).to_file(paths.cuts(split))
     return paths
@@ -163,3 +158,79 @@ def test_a_killed_worker_is_an_error_not_a_hang(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(features_module, "_extract_cut", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(DropasrError, match=r"worker process was killed.*--nj"):
         extract(_config(), paths, 2)
+
+
+def test_copies_of_train_at_other_speeds(tmp_path: Path) -> None:
+    clips = {"a1": ("anna", _samples(0.5, 16000, 1)), "b1": ("bert", _samples(0.4, 16000, 2)), "a2": ("anna", _samples(0.3, 16000, 4))}
+    paths = _corpus(tmp_path, clips)
+    extract(_config(), paths, 1)
+    plain = FrameStore.open(paths.features("train"))
+    contents = []
+    for nj in (1, 2):
+        extract(_config(speed_perturb=[0.9, 1.1], volume_perturb=[0.5, 2.0]), paths, nj)
+        contents.append((paths.features("train") / "frames.npy").read_bytes())
+    assert contents[0] == contents[1]
+    store = FrameStore.open(paths.features("train"))
+    assert store.ids == ["a1", "a2", "b1", "sp0.9-a1", "sp0.9-a2", "sp0.9-b1", "sp1.1-a1", "sp1.1-a2", "sp1.1-b1"]
+    assert store.originals == ["a1", "a2", "b1"] * 3 and store.texts[3:6] == store.texts[:3]
+    assert store.speakers[3:] == ["sp0.9-anna", "sp0.9-anna", "sp0.9-bert", "sp1.1-anna", "sp1.1-anna", "sp1.1-bert"]
+    assert [len(store.utterance(f"sp{speed}-a1")) for speed in (0.9, 1.1)] == [56, 45] and len(store.utterance("a1")) == 50
+    for speaker in ("sp0.9-anna", "sp1.1-bert"):
+        own = np.concatenate([store.utterance(i) for i, name in enumerate(store.speakers) if name == speaker])
+        np.testing.assert_allclose(own.mean(0), 0, atol=1e-4)
+        np.testing.assert_allclose(own.std(0), 1, atol=1e-4)
+    # The only utterance of a speaker: normalisation takes its volume away.
+    np.testing.assert_allclose(store.utterance("b1"), plain.utterance("b1"), atol=5e-3)
+    dev = FrameStore.open(paths.features("dev"))
+    assert dev.ids == plain.ids and dev.originals == dev.ids
+    np.testing.assert_array_equal(dev.frames, plain.frames)
+
+
+def test_an_extra_test_set_gets_its_store(tmp_path: Path) -> None:
+    paths = _corpus(tmp_path, {"u": ("anna", _samples(0.3, 16000))})
+    config = _config()
+    extract(config, paths, 1)
+    assert not paths.features("far").exists()
+    extract(config.model_copy(update={"corpus": config.corpus.model_copy(update={"extra_tests": ["far"]})}), paths, 1)
+    assert FrameStore.open(paths.features("far")).ids == ["u"]
+
+
+@pytest.mark.parametrize("kind", ["speaker", "utterance"])
+def test_speakers_of_one_short_utterance(tmp_path: Path, kind: str) -> None:
+    train = {f"t{i}": (f"s{i}", _samples(0.5, 16000, i)) for i in range(4)}
+    paths = _corpus(tmp_path, train)
+    short = {
+        "word": ("eva", _samples(0.03, 16000, 7)),
+        "zero": ("fay", np.zeros(480, np.float32)),
+        "long": ("gil", _samples(0.6, 16000, 3)),
+    }
+    others = _corpus(tmp_path / "test", short)
+    for split in ("dev", "test"):
+        os.replace(others.cuts(split), paths.cuts(split))
+    extract(_config(normalise=kind, prior_frames=60.0), paths, 1)
+    store = FrameStore.open(paths.features("test"))
+    everything = np.concatenate([_reference(samples, 16000) for _, samples in train.values()])
+    mean, std = store.global_statistics()
+    np.testing.assert_allclose(mean, everything.mean(0), atol=2e-3)
+    np.testing.assert_allclose(std, everything.std(0), atol=2e-3)
+    np.testing.assert_array_equal(FrameStore.open(paths.features("train")).global_statistics()[0], mean)
+    for id_, (_, samples) in short.items():
+        raw = _reference(samples, 16000)
+        total = len(raw) + 60
+        own_mean = (raw.sum(0) + 60 * everything.mean(0)) / total
+        second = (np.square(raw).sum(0) + 60 * np.square(everything).mean(0)) / total
+        expected = (raw - own_mean) / np.maximum(np.sqrt(second - own_mean**2), STD_FLOOR)
+        assert np.isfinite(store.utterance(id_)).all()
+        np.testing.assert_allclose(store.utterance(id_), expected, atol=1e-2)
+        run_time = normalise(log_mel(make_extractor(_config().features, 16000), samples, 16000), *store.statistics(id_))
+        np.testing.assert_allclose(run_time, store.utterance(id_), atol=1e-5)
+    assert not list(paths.features("train").glob(".*")) and np.abs(store.utterance("word")).max() < 6
+
+
+def test_speaker_and_utterance_agree_for_speakers_of_one_utterance(tmp_path: Path) -> None:
+    paths = _corpus(tmp_path, {f"u{i}": (f"s{i}", _samples(0.03 + 0.1 * i, 16000, i)) for i in range(3)})
+    contents = []
+    for kind in ("speaker", "utterance"):
+        extract(_config(normalise=kind, prior_frames=40.0), paths, 1)
+        contents.append([(paths.features(split) / "frames.npy").read_bytes() for split in ("train", "test")])
+    assert contents[0] == contents[1]

@@ -45,6 +45,23 @@ def test_reads_back_what_was_written(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(plain, np.concatenate(list(frames.values())).astype(dtype))
 
 
+def test_originals_and_global_statistics(tmp_path: Path) -> None:
+    _write(tmp_path)
+    plain = FrameStore.open(tmp_path)
+    assert plain.originals == plain.ids and plain.global_statistics() is None
+    with FrameStoreWriter(tmp_path, 4) as writer:
+        writer.start_group(np.zeros(4), np.ones(4))
+        writer.set_global(np.arange(4), np.full(4, 3.0))
+        writer.add("x", "anna", [], 0.1, np.ones((2, 4)), original="x")
+        writer.add("sp0.9-x", "sp0.9-anna", [], 0.1, np.ones((2, 4)), original="x")
+    store = FrameStore.open(tmp_path)
+    assert store.originals == ["x", "x"]
+    assert [array.tolist() for array in store.global_statistics()] == [[0, 1, 2, 3], [3, 3, 3, 3]]
+    with FrameStoreWriter(tmp_path, 4) as writer:
+        writer.add("x", "anna", [], 0.1, np.ones((2, 4)))
+    assert FrameStore.open(tmp_path).global_statistics() is None
+
+
 def test_labels_must_match_the_frames(tmp_path: Path) -> None:
     _write(tmp_path)
     np.save(tmp_path / "labels.npy", np.arange(9, dtype=np.int16))

@@ -11,7 +11,8 @@ import soundfile
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from dropasr.config import CorpusConfig
-from dropasr.data.validate import Split, check_split, check_splits, declared_wav_samples, read_words
+from dropasr.data.audio import declared_wav_samples
+from dropasr.data.validate import Split, check_split, check_splits, model_frames, read_words, too_short, with_frames
 from dropasr.errors import DataError
 
 RATE = 8000
@@ -70,7 +71,7 @@ def test_missing_wav(corpus: Corpus, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nj", [1, 2])
 def test_truncated_wav_is_found_though_its_manifest_agrees_with_what_is_left(corpus: Corpus, tmp_path: Path, nj: int, monkeypatch) -> None:
-    monkeypatch.setattr("dropasr.data.validate._FEW", 0)
+    monkeypatch.setattr("dropasr.data.audio._FEW", 0)
     path = tmp_path / "utt2.wav"
     path.write_bytes(path.read_bytes()[:-2000])
     corpus.recordings[1] = Recording.from_file(path)
@@ -146,6 +147,52 @@ def test_unknown_word_policies(corpus: Corpus) -> None:
     assert len(corpus.check(None).cuts) == 3
 
 
+def test_text_rules_come_before_the_policies(corpus: Corpus) -> None:
+    corpus.supervisions[0].text, corpus.supervisions[1].text = "Yes,  no!", "[noise]"
+    rules = {"case": "upper", "remove": ",!", "remove_words": ["[NOISE]"]}
+    split = corpus.check({"YES", "NO"}, text=rules, empty_transcripts="drop", max_dropped=0.5)
+    assert split.sentences() == ["YES NO", "NO YES YES"]
+    assert split.report()["normalised_transcripts"] == 2 and split.dropped == [{"id": "utt2", "reason": "empty transcript"}]
+    corpus.supervisions[1].text = "no"
+    corpus.refused("'utt2'", "'no' is not among", words={"YES", "NO"})
+
+
+def test_another_sample_rate_is_refused_or_resampled(corpus: Corpus) -> None:
+    corpus.refused("expected 16000 Hz", "found 8000 Hz", "corpus.resample", sample_rate=16000)
+    cut = corpus.check(sample_rate=16000, resample=True).cuts[0]
+    assert (cut.sampling_rate, cut.num_samples, cut.load_audio().shape) == (16000, 8002, (1, 8002))
+    assert cut.duration == pytest.approx(4001 / RATE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "subsampling", "expected"), [(1.0, 1, 100), (1.0, 3, 34), (0.99, 3, 33), (0.0149, 1, 1), (0.015, 3, 1)]
+)
+def test_frames_of_the_model(seconds: float, subsampling: int, expected: int) -> None:
+    assert model_frames(seconds, 0.01, subsampling) == expected
+
+
+def test_utterances_too_short_for_their_transcripts(corpus: Corpus) -> None:
+    cuts = corpus.check().cuts
+    triples = list(with_frames(cuts, 0.1))
+    assert triples == [("utt1", ["YES", "NO"], 5), ("utt2", ["NO"], 5), ("utt3", ["NO", "YES", "YES"], 5)]
+
+    def config(**options: object) -> CorpusConfig:
+        return CorpusConfig(name="tiny", prepare="lhotse:yesno", **options)
+
+    def needed(words: list[str]) -> int:
+        return 2 * len(words)
+
+    assert too_short("train", triples, len, config()) == []
+    dropped = too_short("train", iter(triples), needed, config(max_dropped=0.4))
+    assert dropped == [{"id": "utt3", "reason": "5 model frames for a transcript that needs 6"}]
+    with pytest.raises(DataError, match=r"train: 1 of 3 utterances .33.3 %.*corpus.max_dropped.*'utt3'.*frame subsampling"):
+        too_short("train", triples, needed, config())
+    with pytest.raises(DataError, match=r"dev: utterance 'utt3': 5 model frames .* needs 6.*corpus.too_short: drop"):
+        too_short("dev", triples, needed, config(too_short="error"))
+    with pytest.raises(DataError, match="all 3 utterances are too short"):
+        too_short("train", triples, lambda words: 9, config(max_dropped=1.0))
+
+
 def test_missing_speaker_and_the_exemption(corpus: Corpus) -> None:
     for supervision in corpus.supervisions:
         supervision.speaker = None
@@ -160,6 +207,12 @@ def test_speaker_in_two_splits(corpus: Corpus) -> None:
     with pytest.raises(DataError, match="speaker 'ann' stands in train .utterance 'utt1'. and in test .utterance 'utt3'."):
         check_splits([train, test], one_speaker=False)
     check_splits([train, test], one_speaker=True)
+    test.name = "far"
+    with pytest.raises(DataError, match="'ann' stands in train .* and in far"):
+        check_splits([train, test], one_speaker=False)
+    train.name = "test"  # two tests may share speakers
+    check_splits([train, test], one_speaker=False)
+    train.name, test.name = "train", "test"
     test.cuts = corpus.check().cuts[1:2]
     check_splits([train, test], one_speaker=False)
     with pytest.raises(DataError, match="corpus.one_speaker is true, but 2 speakers"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from itertools import product
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,25 +14,12 @@ import torch
 from dropasr.config import DecodeConfig
 from dropasr.decoding.search import choose_backend, greedy, load_search
 from dropasr.errors import ConfigError, DataError
-from dropasr.lang import graph
-from dropasr.lang.build import build_graphs
 from dropasr.lang.lexicon import Lexicon
 from dropasr.lang.ngram import NGram, estimate
 from dropasr.lang.units import OutputUnits
 
-BACKENDS = graph.installed_backends()
-SILENCE_PROBABILITY = 0.3
-SMALL = Lexicon.from_mapping({"a": "A", "ab": "A B", "b": ["B", "B A"], "too": "T", "two": "T"})
-TEXT = [["a", "b"], ["ab", "two", "a"], ["too", "ab"], ["a", "b", "too"], ["b"], ["two", "two"]]
-
-
-def make_lang(folder, lexicon: Lexicon, units: OutputUnits, model: NGram):
-    model.to_arpa(folder / "lm.arpa")
-    units.save(folder / "units.json")
-    graph.save_words(folder / "words.txt", graph.word_symbols(lexicon))
-    transducers = graph.make_transducers(lexicon, units, SILENCE_PROBABILITY, folder / "lm.arpa", folder / "words.txt")
-    build_graphs(folder, transducers, BACKENDS)
-    return folder
+sys.path.insert(0, str(Path(__file__).parent))
+from search_case import BACKENDS, SMALL, TEXT, brute_force, make_lang, random_scores  # noqa: E402 (the folder above is on the path only now)
 
 
 @pytest.fixture(scope="module")
@@ -39,37 +27,6 @@ def small(tmp_path_factory):
     model = estimate(TEXT, 3, "witten_bell", SMALL.entries)
     units = OutputUnits(tuple(SMALL.phones), 2, 1)
     return make_lang(tmp_path_factory.mktemp("lang"), SMALL, units, model), units, model
-
-
-def chain_viterbi(states: list[int], scores: np.ndarray) -> float:
-    """Best score of passing the states in order, each for a frame or more."""
-    best = np.full(len(states), -np.inf)
-    for time, frame in enumerate(scores):
-        entered = np.concatenate([[0.0 if time == 0 else -np.inf], best[:-1]])
-        best = np.maximum(entered, best) + frame[states]
-    return float(best[-1])
-
-
-def brute_force(scores: np.ndarray, units: OutputUnits, model: NGram, longest: int) -> list[tuple[float, tuple[str, ...]]]:
-    """Every word sequence with its best score over pronunciations, silences and state durations, best first."""
-    result = []
-    for length in range(longest + 1):
-        for words in product(SMALL.entries, repeat=length):
-            log10 = sum(model.log10_probability(word, ["<s>", *words[:position]]) for position, word in enumerate([*words, "</s>"]))
-            best = -math.inf
-            for variants in product(*(SMALL.entries[word] for word in words)):
-                for silences in product([False, True], repeat=length + 1):
-                    phones = ["SIL"] * silences[0]
-                    for variant, silence in zip(variants, silences[1:], strict=True):
-                        phones += [*variant, *["SIL"] * silence]
-                    states = [pdf for phone in phones for pdf in units.pdfs(phone)]
-                    if not 0 < len(states) <= len(scores):
-                        continue
-                    optional = sum(math.log(SILENCE_PROBABILITY if silence else 1 - SILENCE_PROBABILITY) for silence in silences)
-                    best = max(best, chain_viterbi(states, scores) + optional)
-            if best > -math.inf:
-                result.append((best + log10 * math.log(10), words))
-    return sorted(result, reverse=True)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -94,11 +51,6 @@ def medium(tmp_path_factory):
     text = [list(rng.choice(list(entries)[:50], rng.integers(1, 7))) for _ in range(200)]
     units = OutputUnits(tuple(lexicon.phones), 3, 3)
     return make_lang(tmp_path_factory.mktemp("lang"), lexicon, units, estimate(text, 3, "kneser_ney", entries)), units
-
-
-def random_scores(units: OutputUnits, frames: list[int], seed: int = 0) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.log_softmax(2 * torch.randn(length, units.num_units, generator=generator), dim=1) for length in frames]
 
 
 @pytest.mark.skipif(len(BACKENDS) < 2, reason="compares k2 with kaldi-decoder; this stack has one of them")

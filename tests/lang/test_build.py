@@ -5,12 +5,13 @@ import json
 
 import pytest
 
-from dropasr.config import Config
+from dropasr.config import Config, TextConfig
 from dropasr.errors import ConfigError, DataError, StageError
 from dropasr.lang.build import build
-from dropasr.lang.graph import installed_backends, load_words
+from dropasr.lang.graph import load_words
+from dropasr.lang.lexicon import Lexicon
+from dropasr.lang.lexicon_build import alignment_lexicon
 from dropasr.lang.ngram import NGram, estimate
-from dropasr.lang.units import OutputUnits
 from dropasr.paths import Paths
 
 LEXICON = {"yes": "Y EH S", "no": "N OW", "<unk>": "S P N"}
@@ -42,21 +43,18 @@ def config(**lang) -> Config:
 def test_everything_is_written(paths):
     build(config(), paths, 1)
     assert load_words(paths.lang / "words.txt") == ["<eps>", "<unk>", "no", "yes", "#0", "<s>", "</s>"]
-    assert OutputUnits.load(paths.lang / "units.json").num_units == 3 + 3 * 6
     expected = estimate([["yes", "no", "no"], ["no", "yes"]], 2, "witten_bell", LEXICON)
     read = NGram.from_arpa(paths.lang / "lm.arpa")
     assert read.log10_probability("no", ["yes"]) == pytest.approx(expected.log10_probability("no", ["yes"]), abs=1e-6)
     report = json.loads((paths.lang / "report.json").read_text())
     dev = expected.perplexity([["yes", "yes", "<unk>"], ["no"]])
     assert report["language_model"]["dev_perplexity"] == pytest.approx(dev.perplexity, abs=1e-3)
-    assert set(report["graphs"]) == set(installed_backends())
-    assert all(size["states"] > 20 and size["arcs"] > size["states"] for size in report["graphs"].values())
     assert report["lexicon"] == {"words": 3, "pronunciations": 3, "phones": 7}
 
 
 def test_text_of_the_prepare_script_goes_before_transcripts(paths):
     (paths.manifests / "lm_text.txt").write_text("yes yes\nno maybe\n")
-    build(config(), paths, 1, backends=["kaldi"])
+    build(config(), paths, 1)
     report = json.loads((paths.lang / "report.json").read_text())["language_model"]
     assert (report["sentences"], report["words"], report["words_outside_lexicon"]) == (2, 4, 1)
     expected = estimate([["yes", "yes"], ["no", "<unk>"]], 2, "witten_bell", LEXICON)
@@ -67,8 +65,8 @@ def test_text_of_the_prepare_script_goes_before_transcripts(paths):
 
 def test_lexicon_file_of_the_prepare_script(paths):
     (paths.manifests / "lexicon.txt").write_text("yes Y\nno N\n")
-    build(config(lexicon=None), paths, 1, backends=["kaldi"])
-    assert OutputUnits.load(paths.lang / "units.json").phones == ("N", "Y")
+    build(config(lexicon=None), paths, 1)
+    assert Lexicon.load(paths.lang / "lexicon.txt").phones == ["N", "Y"]
     report = json.loads((paths.lang / "report.json").read_text())["language_model"]
     assert report["dev_oov_percent"] == 25.0
 
@@ -92,3 +90,89 @@ def test_errors(paths):
     paths.cuts("train").unlink()
     with pytest.raises(StageError, match="stage 1"):
         build(config(), paths, 1)
+
+
+DICTIONARY = "yes Y EH1 S\nyes(2) Y AE1 S\nno N OW1\nsee S IY1\nney N EY1\nson S AH1 N\nnoes N OW1 Z\nsay S EY1\nsees S IY1 Z\n"
+
+
+def test_dictionary_letter_model_and_word_list(paths, tmp_path):
+    write_cuts(paths, "train", ["YES NO NO", "NOSE YES", "UM NO"])
+    write_cuts(paths, "dev", ["YES YES MAYBE", "NO"])
+    write_cuts(paths, "test", ["SAY NO NO"])
+    (tmp_path / "dict").write_text(DICTIONARY)
+    with gzip.open(tmp_path / "text.gz", "wt") as file:
+        file.write("see, see no son\nsay no no\nrare words\nsee 99\n")
+    (tmp_path / "words").write_text("UM AH M\nUNUSED Y\n")
+    wanted = config(lexicon=str(tmp_path / "words"), dictionary=str(tmp_path / "dict"), texts=[str(tmp_path / "text.gz")], vocabulary=6)
+    corpus = wanted.corpus.model_copy(update={"text": TextConfig(case="upper", remove=",")})
+    build(wanted.model_copy(update={"corpus": corpus}), paths, 1)
+    lexicon = Lexicon.load(paths.lang / "lexicon.txt").entries
+    # The words of train, then the most frequent of the text, of which "99" has no letters; "SAY NO NO" is a test sentence, not counted.
+    assert set(lexicon) == {"YES", "NO", "NOSE", "UM", "SEE"}
+    assert lexicon["YES"] == [["Y", "EH", "S"], ["Y", "AE", "S"]] and lexicon["UM"] == [["AH", "M"]]
+    assert [line.split()[0] for line in (paths.lang / "g2p.txt").read_text().splitlines()] == ["NOSE"]
+    report = json.loads((paths.lang / "report.json").read_text())
+    assert [report["lexicon"][key] for key in ("given", "from_dictionary", "g2p", "g2p_in_train", "left_out")] == [1, 3, 1, 1, 1]
+    assert report["language_model"]["sentences"] == 3 + 3
+    assert len(list((paths.data_dir / "g2p").iterdir())) == 1
+    before = (paths.lang / "g2p.txt").read_bytes()
+    build(wanted.model_copy(update={"corpus": corpus}), paths, 1)
+    assert (paths.lang / "g2p.txt").read_bytes() == before
+
+
+def test_a_word_of_train_that_cannot_be_pronounced(paths, tmp_path):
+    (tmp_path / "dict").write_text(DICTIONARY)
+    write_cuts(paths, "train", ["yes 99"])
+    with pytest.raises(DataError, match="cannot be pronounced: 99.*lang.lexicon"):
+        build(config(lexicon=None, dictionary=str(tmp_path / "dict")), paths, 1)
+
+
+def test_pruned_and_interpolated_models(paths, tmp_path):
+    (tmp_path / "text.txt").write_text("no yes no\nyes\nno no no\n" * 3)
+    write_cuts(paths, "test", ["no"])
+    options = {"order": 3, "smoothing": "kneser_ney", "texts": [str(tmp_path / "text.txt")], "prune_to": [4, 2], "rescore": True}
+    build(config(**options, interpolate=True, rescore_order=4), paths, 1)
+    report = json.loads((paths.lang / "report.json").read_text())["language_model"]
+    graph, rescoring = NGram.from_arpa(paths.lang / "lm.arpa"), NGram.from_arpa(paths.lang / "lm-rescore.arpa")
+    assert graph.sizes == report["ngrams"] and graph.order == 3 and graph.sizes[2] == 2
+    assert rescoring.sizes == report["unpruned"]["ngrams"] and rescoring.order == 4
+    assert sum(report["weights"].values()) == pytest.approx(1, abs=1e-3) and set(report["weights"]) == {"train", "text.txt"}
+    dev = [["yes", "yes", "<unk>"], ["no"]]
+    for model, figures in ((graph, report), (rescoring, report["unpruned"])):
+        assert figures["dev_perplexity"] == pytest.approx(model.perplexity(dev).perplexity, rel=1e-4)
+    build(config(order=2), paths, 1)
+    assert not (paths.lang / "lm-rescore.arpa").exists()
+
+
+def test_a_given_arpa_can_be_pruned(paths, tmp_path):
+    model = estimate([["yes", "no", "no"], ["no", "yes"]], 2, "kneser_ney", LEXICON)
+    model.to_arpa(tmp_path / "given.arpa")
+    build(config(arpa=str(tmp_path / "given.arpa"), prune_to=[2], rescore=True), paths, 1)
+    assert NGram.from_arpa(paths.lang / "lm.arpa").sizes == [5, 2]
+    assert NGram.from_arpa(paths.lang / "lm-rescore.arpa").probabilities == NGram.from_arpa(tmp_path / "given.arpa").probabilities
+
+
+def test_vocabulary_restricts_a_given_lexicon(paths):
+    (paths.manifests / "lm_text.txt").write_text("yes maybe maybe\n")
+    entries = {**LEXICON, "maybe": "M EY", "never": "N EH"}
+    build(config(lexicon=entries, vocabulary=4), paths, 1)
+    assert set(Lexicon.load(paths.lang / "lexicon.txt").entries) == {"yes", "no", "<unk>", "maybe"}
+
+
+def test_words_without_phones_for_characters(paths):
+    wanted = config(lexicon=None)
+    build(wanted.model_copy(update={"lang": wanted.lang.model_copy(update={"units": "chars"})}), paths, 1)
+    assert Lexicon.load(paths.lang / "lexicon.txt").entries == {"no": [["n", "o"]], "yes": [["y", "e", "s"]]}
+
+
+def test_words_of_dev_are_pronounced_for_alignment_alone(paths, tmp_path):
+    (tmp_path / "dictionary").write_text("yes Y EH S\nno N OW\nmaybe Y EH N OW\nodd ZH\n")
+    write_cuts(paths, "dev", ["yes maybe", "odd no"])
+    settings = config(lexicon=None, dictionary=str(tmp_path / "dictionary"))
+    build(settings, paths, 1)
+    assert set(Lexicon.load(paths.lang / "lexicon.txt").entries) == {"yes", "no"} <= set(load_words(paths.lang / "words.txt"))
+    larger = Lexicon.load(alignment_lexicon(paths)).entries
+    assert set(larger) == {"yes", "no", "maybe"} and larger["maybe"] == [["Y", "EH", "N", "OW"]]  # ZH is in no word of train
+    write_cuts(paths, "dev", ["yes", "no"])
+    build(settings, paths, 1)
+    assert alignment_lexicon(paths) == paths.lang / "lexicon.txt"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -53,6 +54,35 @@ def test_states_of_a_phone_are_passed_in_order():
     units = OutputUnits(tuple(LEXICON.phones), 3, 2)
     assert set(paths(linear_graph(["ab"], LEXICON, units, 0.5), 6)) == {(2, 3, 4, 5, 6, 7)}
     assert (0, 1, 2, 3, 4, 5, 6, 7) in paths(linear_graph(["ab"], LEXICON, units, 0.5), 8)
+
+
+def tied_units() -> OutputUnits:
+    """Silence 0; A 1 after silence or A, else 2; B 3; C 4 after silence, 5 after B, else 6."""
+    return UNITS.tied(np.array([[1, 3, 4], [1, 3, 6], [2, 3, 5], [2, 3, 6]])[:, :, None])
+
+
+@pytest.mark.parametrize("words", [["c"], ["ab", "c"], ["c", "c", "ab"], ["c", "ab", "c"]])
+def test_paths_of_biphones(words):
+    """Every choice of variants and silences spelt out, each unit in one frame."""
+    units, expected = tied_units(), {}
+    for variants in product(*(LEXICON.entries[word] for word in words)):
+        for silences in product([False, True], repeat=len(words) + 1):
+            phones = ["SIL"] * silences[0]
+            for variant, silence in zip(variants, silences[1:], strict=True):
+                phones += [*variant, *["SIL"] * silence]
+            labels = tuple(units.pdf(phone, 0, left) for left, phone in zip(["SIL", *phones], phones))
+            score = sum(math.log(0.25 if silence else 0.75) for silence in silences)
+            expected.setdefault(len(labels), {})[labels] = score
+    graph = linear_graph(words, LEXICON, units, 0.25)
+    for length, sequences in expected.items():
+        found = {labels: score for labels, score in paths(graph, length).items() if labels in sequences}
+        assert found == pytest.approx(sequences, rel=1e-6)
+    shortest = min(expected)
+    assert set(paths(graph, shortest)) == set(expected[shortest]) and graph.shortest() == shortest
+
+
+def test_uniform_alignment_of_biphones():
+    assert uniform_alignment(["ab", "c", "ab"], LEXICON, tied_units(), 7).tolist() == [0, 1, 3, 5, 2, 3, 0]
 
 
 def test_uniform_alignment():

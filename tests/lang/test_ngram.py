@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from fractions import Fraction as F
 from itertools import product
 
@@ -91,6 +92,42 @@ def test_perplexity_by_hand():
     assert (result.words, result.sentences, result.out_of_vocabulary, result.oov_rate) == (3, 2, 1, pytest.approx(1 / 3))
 
 
+def test_scores_of_words_and_unigrams():
+    model = estimate(TEXT, 3, "kneser_ney", VOCABULARY)
+    scores = model.word_scores([["a", "zzz"], ["b"]])
+    expected = [("a", ["<s>"]), ("zzz", []), ("</s>", ["a", "zzz"]), ("b", ["<s>"]), ("</s>", ["<s>", "b"])]
+    assert scores.tolist() == pytest.approx([model.log10_probability(word, history) for word, history in expected])
+    assert model.unigrams() == pytest.approx({word: probability(model, word) for word in VOCABULARY})
+    assert model.sizes == [len(table) for table in model.probabilities] == [6, 6, 5]
+
+
+def test_a_model_without_sentence_begin_and_with_n_grams_in_any_order(tmp_path):
+    path = tmp_path / "lm.arpa"
+    text = ["\\data\\", "ngram 1=3", "ngram 2=2", "", "\\1-grams:", "-0.5 b -0.2", "-0.4\t</s>", "-0.3 a\t-0.1", "", "\\2-grams:"]
+    path.write_text("\n".join([*text, "-0.25 b a", "-0.15\ta\tb", "", "\\end\\", ""]))
+    model = NGram.from_arpa(path)
+    assert model.words == ("</s>", "a", "b")
+    assert model.log10_probability("b", ["a"]) == -0.15 and model.log10_probability("a", ["b"]) == -0.25
+    assert model.log10_probability("</s>", ["a"]) == pytest.approx(-0.5)
+    assert model.log10_probability("a", ["<s>"]) == -0.3
+    assert model.perplexity([["a"]]).log10_probability == pytest.approx(-0.3 - 0.1 - 0.4)
+    model.to_arpa(tmp_path / "again.arpa")
+    assert NGram.from_arpa(tmp_path / "again.arpa").probabilities == model.probabilities
+
+
+def test_a_million_words_take_seconds():
+    generator = random.Random(1)
+    words = [f"w{number}" for number in range(2000)]
+    draws = iter(generator.choices(words, weights=[1 / (rank + 1) for rank in range(2000)], k=1_000_000))
+    text = [[next(draws) for _ in range(20)] for _ in range(50_000)]
+    begin = time.process_time()
+    model = estimate(text, 3, "kneser_ney", words)
+    assert time.process_time() - begin < 10
+    begin = time.process_time()
+    model.perplexity(text[:5000])
+    assert time.process_time() - begin < 5
+
+
 def test_errors(tmp_path):
     with pytest.raises(DataError, match="empty"):
         estimate([], 2, "witten_bell", VOCABULARY)
@@ -102,6 +139,8 @@ def test_errors(tmp_path):
         (whole.replace("ngram 1=6", "ngram 1=7"), "declares"),
         (whole.replace("\ta b\n", "\ta b c d e\n"), "line"),
         (whole.replace("ngram 2=", "ngrams two"), "ORDER=COUNT"),
+        (whole.replace("\ta b\n", "\ta zzz\n"), "'zzz' has no unigram"),
+        (whole.replace("\ta b\n", "\ta c\n"), "'a c' stands there twice"),
     ]:
         assert text != whole
         path.write_text(text)

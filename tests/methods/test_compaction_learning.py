@@ -69,7 +69,7 @@ def test_the_warm_start_leaves_the_expectation_scaled_logits(activation, batch_n
     method = build_method("c", options, Schedule(10, 1, 0, 0.5 * net.macs_per_frame()))
     with torch.no_grad():
         before = net(spliced)
-        method._begin_learning(net, trained=True)
+        method.begin_removal(net, trained=True)
         method.inference_mode(net)
         assert all(bool((gate.multiplier == 0.6).all()) for gate in net.gates)
         assert torch.allclose(net(spliced), before, rtol=1e-4, atol=1e-5)

@@ -24,15 +24,15 @@ ERRORS = {  # per speaker; one error is 2 % WER
 }
 DEV_ERRORS = {**ERRORS, "dense": 3, "annealed_dropout": 4}
 MODEL_SECONDS = {"large": 0.08, "small": 0.02, "compact": 0.02}
-UNITS = {1.0: [64, 64], 0.25: [30, 28], 0.125: [16, 17], 0.0: [25, 20]}
+UNITS = {1.0: [64, 64], 0.25: [30, 28], 0.125: [16, 17], 0.0625: [9, 9], 0.0: [25, 20]}
 LEARNED_SHARE = 0.2  # of the multiply-adds, where there is no budget
 
 
-def make_config(**experiment: Any) -> Config:
+def make_config(corpus_options: dict[str, Any] | None = None, **experiment: Any) -> Config:
     """Two large rows, and at two budgets one small and one compacted."""
     methods = {"dense": {"method": "dense"}, "annealed_dropout": {"method": "annealed_dropout"}}
     methods["dropout_compaction"] = {"method": "dropout_compaction", "estimator": "mean_field"}
-    corpus = CorpusConfig(name="hand", prepare="local/prepare_hand.py", note="Figures made by hand.")
+    corpus = CorpusConfig(name="hand", prepare="local/prepare_hand.py", note="Figures made by hand.", **(corpus_options or {}))
     return Config(corpus=corpus, model={"name": "feedforward"}, methods=methods, experiment=ExperimentConfig(**experiment))
 
 
@@ -42,8 +42,11 @@ def _split(errors_per_speaker: int, speakers: int = SPEAKERS, words: int = WORDS
         for number in range(UTTERANCES):
             wrong = errors_per_speaker // UTTERANCES + (number < errors_per_speaker % UTTERANCES)
             utterances.append({"id": f"s{speaker}-{number}", "speaker": f"s{speaker}", "words": words, "sub": wrong, "del": 0, "ins": 0})
+            utterances[-1] |= {"characters": 4 * words, "character_errors": 2 * wrong}
     errors, total = errors_per_speaker * speakers, speakers * UTTERANCES * words
-    return {"wer": 100 * errors / total, "words": total, "errors": errors, "sub": errors, "del": 0, "ins": 0, "utterances": utterances}
+    characters = {"cer": 50 * errors / total, "characters": 4 * total, "character_errors": 2 * errors}
+    counts = {"words": total, "errors": errors, "sub": errors, "del": 0, "ins": 0}
+    return {"wer": 100 * errors / total, **counts, **characters, "utterances": utterances}
 
 
 def _summary(row: Any, seed: int) -> dict[str, Any]:
@@ -124,13 +127,21 @@ def edit(path: Path, change: Any) -> None:
     dump(path, value)
 
 
+def config_extra(config: Config) -> dict[str, int]:
+    """Further test sets, and how many more errors per speaker they have than `test`."""
+    return {name: number for number, name in enumerate(config.corpus.extra_tests, start=1)}
+
+
 def make_run(root: Path, config: Config, seed: int = 1, errors: dict[str, int] | None = None, **split: int) -> Paths:
     """Write everything that stage 9 reads."""
     paths = Paths(root / "data", root / "exp", "feedforward", seed)
     for row in rows(config):
         dump(paths.net(row.name) / "summary.json", _summary(row, seed))
         dev = _split(DEV_ERRORS.get(row.name, 4))
-        score = {"row": row.name, "acoustic_scale": 0.2, "prior": "label frequencies", "scales": {"0.1": dev["wer"] + 1, "0.2": dev["wer"]}}
+        score = {"row": row.name, "net": "0" * 64, "acoustic_scale": 0.2, "lm_scale": 1.0, "insertion_penalty": 0.0}
+        score |= {"prior": "label frequencies", "scales": {"0.1": dev["wer"] + 1, "0.2": dev["wer"]}}
+        score |= {"tuning": [[0.1, 1.0, 0.0, dev["wer"] + 1], [0.2, 1.0, 0.0, dev["wer"]]], "rescore": "none", "frame_subsampling": 1}
+        score["extra"] = {name: _split(ERRORS.get(row.name, 4) + more, **split) for name, more in config_extra(config).items()}
         test = _split({**ERRORS, **(errors or {})}.get(row.name, 4), **split)
         dump(paths.scores(row.name), {**score, "dev": dev, "test": test, "backend": "k2", "beam": 14.0, "max_active": 2000})
     dump(paths.rtf, _timing(config))

@@ -14,9 +14,10 @@ from dropasr.errors import DataError, MeasurementError, StageError
 from dropasr.report import results as results_module
 from dropasr.report.build import build
 from dropasr.report.load import load_run
-from dropasr.report.results import command_line, make_results, row_hashes
-from dropasr.report.schema import Record, Results, check_results
-from dropasr.report.sections import cautions, headline, scale_at_edge
+from dropasr.report.records import Record
+from dropasr.report.results import command_line, make_results, row_hashes, system_name
+from dropasr.report.schema import Results, check_results
+from dropasr.report.sections import at_edge, cautions, headline
 from dropasr.report.tables import count, short_units, terminal_table, units
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -128,14 +129,15 @@ def test_files_of_the_report(run, capsys):
     assert "empty transcript" in text
     for name in re.findall(r"\]\((plots/[^)]*)\)", text):
         ElementTree.parse(paths.report / name)
-    assert len(list((paths.report / "plots").glob("*.svg"))) == 4  # WER against RTF, training, retention of two nets
+    # WER against RTF, CE against multiply-adds, training, retention of two nets
+    assert len(list((paths.report / "plots").glob("*.svg"))) == 5
 
 
 def test_page_needs_nothing_else(run):
     config, paths = run
     build(config, paths, 1)
     page = (paths.report / "report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert set(re.findall(r"https?://[^\"' <]*", page)) <= namespaces
     assert not re.search(r"<(script|link|img|iframe)\b", page)
@@ -169,6 +171,17 @@ def test_terminal_table_fits(run):
             MeasurementError,
             ["same test utterances", "s0-3"],
         ),
+        (lambda paths: edit(paths.scores(COMPACT), lambda v: v.update(net="other")), MeasurementError, ["another net", "--stage 7"]),
+        (
+            lambda paths: edit(paths.scores(COMPACT), lambda v: v.update(extra={"b": v["test"]})),
+            MeasurementError,
+            ["test sets", "found test, b"],
+        ),
+        (
+            lambda paths: edit(paths.scores(COMPACT), lambda v: v.update(frame_subsampling=3)),
+            MeasurementError,
+            ["frame_subsampling 1", "3"],
+        ),
         (lambda paths: (paths.align / "report.json").write_text("{"), DataError, ["align/report.json", "expected JSON"]),
     ],
 )
@@ -194,10 +207,12 @@ def test_cautions(run, tmp_path):
 
 
 def test_scale_at_the_edge_of_those_tried_is_told(run):
-    edge = {net.name: scale_at_edge(net) for net in load_run(*run).nets}
-    assert all(edge.values())  # 0.1 and 0.2 were tried, 0.2 was the best
-    edit(run[1].scores(COMPACT), lambda value: value["scales"].update({"0.3": 50.0}))
-    assert not next(scale_at_edge(net) for net in load_run(*run).nets if net.name == COMPACT)
+    nets = load_run(*run).nets
+    assert all(at_edge(net) for net in nets)  # 0.1 and 0.2 were tried, 0.2 was the best
+    assert not any(at_edge(net, 1) or at_edge(net, 2) for net in nets)  # one value each
+    edit(run[1].scores(COMPACT), lambda value: value["tuning"].extend([[0.3, 1.0, 0.0, 50.0], [0.2, 1.0, -1.0, 50.0]]))
+    net = next(net for net in load_run(*run).nets if net.name == COMPACT)
+    assert not at_edge(net) and at_edge(net, 2)
 
 
 def test_one_speaker_is_said(tmp_path):
@@ -219,10 +234,10 @@ def _fields(record: type[Record]) -> set[str]:
 
 
 def test_schema_page_names_every_field():
-    from dropasr.report import recipe_schema, schema
+    from dropasr.report import recipe_schema, records, schema
 
     text = (DOCS / "results-schema.md").read_text(encoding="utf-8")
-    records = {value for module in (schema, recipe_schema) for value in vars(module).values() if isinstance(value, type)}
+    records = {value for module in (records, schema, recipe_schema) for value in vars(module).values() if isinstance(value, type)}
     for record in records:
         if issubclass(record, Record) and record is not Record:
             missing = [name for name in _fields(record) if f"`{name}`" not in text]
@@ -264,3 +279,60 @@ def test_numbers_for_people():
     numbers = {999: "999", 1000: "1.00k", 4_456_448: "4.46M", 45_600_000: "45.6M", 456_000_000: "456M", 999_999: "1.00M"}
     assert {number: count(number) for number in numbers} == numbers
     assert units([5, 5]) == "2×5" and units([5, 6]) == "5 6" and short_units([5, 7, 6]) == "3×(5-7)"
+
+
+def test_further_test_sets_and_characters(tmp_path):
+    config = make_config({"extra_tests": ["noisy"]})
+    run = config, make_run(tmp_path, config)
+    results = results_of(run)
+    rows = {row.name: row for row in results.rows}
+    # One error more per speaker and 50 words than on test: 3 instead of 2 of the reference; two wrong characters of four per error.
+    assert rows["dense"].extra["noisy"].wer == pytest.approx(6.0) and rows["dense"].cer == pytest.approx(2.0)
+    assert rows["small_dense@0.125"].extra["noisy"].wer_difference.mean == pytest.approx(6.0)
+    assert rows["small_dense@0.125"].extra["noisy"].cer_difference.interval == pytest.approx((3.0, 3.0))
+    assert results.extra_tests["noisy"].words == 200
+    assert {(item.row, item.test) for item in results.comparisons} == {
+        (name, test) for name in (COMPACT, "dropout_compaction@0.125") for test in ("test", "noisy")
+    }
+    told = " ".join(cautions(results))
+    assert "The test set noisy has 200 words" in told
+    build(config, run[1], 1)
+    text = (run[1].report / "report.md").read_text(encoding="utf-8")
+    assert "noisy: WER % [95 %]" in text and "6.00 [6.00, 6.00]" in text and (run[1].report / "plots" / "rate-time-noisy.svg").exists()
+
+
+def test_characters_are_the_headline_where_the_corpus_says_so(tmp_path):
+    config = make_config({"error_rate": "character"})
+    run = config, make_run(tmp_path, config)
+    results = results_of(run)
+    assert results.rate_name == "CER" and results.comparisons[0].difference.mean == pytest.approx(-1.0)
+    assert "CER 2.00 % against 2.00 %" in headline(results)[0]
+    text = terminal_table(results)
+    assert "CER % [95 %]" in text and "2.00 [2.00,2.00]" in text
+
+
+def test_controls_are_rivals_and_no_net_is_its_own(tmp_path):
+    config = make_config(compact=["dropout_compaction", "random_removal"])
+    config = config.model_copy(update={"methods": {**config.methods, "random_removal": {"method": "random_removal"}}})
+    found = {(item.row, item.difference.to) for item in results_of((config, make_run(tmp_path, config))).comparisons if item.budget == 0.25}
+    small, control = "small_dense@0.25", "random_removal@0.25"
+    assert found == {(COMPACT, small), (COMPACT, control), (control, small)}
+
+
+def test_hashes_of_configurations_that_use_no_later_option_stay_as_they_were():
+    # Rows of the first version hold these hashes: a change here would make every committed row count as missing.
+    config = make_config()
+    base = row_hashes(config)
+    assert base["dense"] == HASH_OF_DENSE
+    other = config.model_copy(update={"decode": config.decode.model_copy(update={"lm_scales": [0.9, 1.0]})})
+    assert row_hashes(other)["dense"] != base["dense"]
+
+
+HASH_OF_DENSE = "bfb6ef3fb49b5112262e853b79e1cb2ec1f70cf09e1b9a9832742485b17d5abd"
+
+
+def test_systems_are_told_apart():
+    config = make_config()
+    assert system_name(config) == ""
+    third = config.model_copy(update={"train": config.train.model_copy(update={"frame_subsampling": 3})})
+    assert system_name(third) == "every 3rd frame"

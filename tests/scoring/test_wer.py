@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dropasr.errors import MeasurementError
-from dropasr.scoring.wer import alignment_text, score
+from dropasr.scoring.wer import alignment_text, character_errors, score
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "***", ""]), max_size=7)
 
@@ -76,3 +76,12 @@ def test_what_cannot_be_scored_is_refused_by_id() -> None:
         score({"u1": ["a"]}, {"u1": ["a"], "u3": ["a"]})
     with pytest.raises(MeasurementError, match="no references"):
         score({}, {})
+
+
+def test_character_errors():
+    # "SEVEN ONE" against "SEVEN ON": spaces do not count, one character is missing.
+    assert character_errors(["SEVEN", "ONE"], ["SEVEN", "ON"]) == (8, 1)
+    assert character_errors(["A", "B"], ["AB"]) == (2, 0)
+    assert character_errors(["AB"], []) == (2, 2)
+    for reference, hypothesis in ((["abc", "de"], ["ab", "xde", "f"]), (["zz"], ["z", "z", "z"])):
+        assert character_errors(reference, hypothesis)[1] == _levenshtein(list("".join(reference)), list("".join(hypothesis)))

@@ -7,14 +7,16 @@ import pytest
 from scipy.stats import norm
 
 from dropasr.lang.units import OutputUnits
-from dropasr.training.flat_start import boundary_shift, cepstra, gaussian_log_likelihoods, log_prior
+from dropasr.training.flat_start import boundary_shift, log_prior
+from dropasr.training.gaussians import Gaussians, cepstra
 
 
 def test_gaussians_against_scipy():
     rng = np.random.default_rng(0)
     labels = rng.integers(-1, 3, 400)
     features = rng.standard_normal((400, 5)) * [1, 2, 3, 1, 1] + labels[:, None]
-    found = gaussian_log_likelihoods(features.astype(np.float32), labels, 4)
+    parts = zip(np.array_split(features.astype(np.float32), 3), np.array_split(labels, 3))
+    found = Gaussians.estimate(parts, 4).log_likelihoods(features.astype(np.float32))
     for unit in range(3):
         own = features[labels == unit]
         expected = norm.logpdf(features, own.mean(axis=0), own.std(axis=0)).sum(axis=1)

@@ -19,8 +19,8 @@ from dropasr.paths import Paths
 def test_words_and_best_phones_are_printed(tiny_yaml, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     paths = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1)
     units = OutputUnits(["A", "B"], 1, 1)
-    paths.lang.mkdir(parents=True)
-    units.save(paths.lang / "units.json")
+    paths.align.mkdir(parents=True)
+    units.save(paths.align / "units.json")
     with FrameStoreWriter(paths.features("dev"), 20, "float32") as writer:
         for number in range(12):
             writer.add(f"u{number:02d}", "s", ["KEN", "LO"], 0.1, np.zeros((10, 20), dtype=np.float32))

@@ -21,13 +21,13 @@ def weights(net):
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 
-@pytest.mark.parametrize("method", list(METHODS))
-def test_killed_training_ends_with_identical_weights(tmp_path, method):
-    whole = make_trainer(tmp_path / "whole", method)
+@pytest.mark.parametrize("method,criterion", [*((name, "frames") for name in METHODS), ("dense", "ctc"), ("dropout_compaction", "ctc")])
+def test_killed_training_ends_with_identical_weights(tmp_path, method, criterion):
+    whole = make_trainer(tmp_path / "whole", method, criterion)
     expected = weights(whole.run())
     killed = tmp_path / "killed"
     for lines in (1, 2):
-        process = subprocess.Popen([sys.executable, str(CASE), str(killed), method, "slow"], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([sys.executable, str(CASE), str(killed), method, criterion, "slow"], stdout=subprocess.PIPE, text=True)
         seen = 0
         for line in process.stdout:
             seen += line.startswith("epoch")
@@ -37,7 +37,7 @@ def test_killed_training_ends_with_identical_weights(tmp_path, method):
         process.wait()
         process.stdout.close()
         assert process.returncode == -signal.SIGKILL
-    resumed = make_trainer(killed, method)
+    resumed = make_trainer(killed, method, criterion)
     messages = []
     resumed.say = messages.append
     found = weights(resumed.run())
@@ -81,3 +81,23 @@ def test_damaged_training_state_is_refused_by_name(tmp_path):
     path.write_bytes(bytes(data))
     with pytest.raises(CheckpointError, match="training-1.safetensors.*damaged"):
         make_trainer(tmp_path, "dense", epochs=1).resume()
+
+
+@pytest.mark.parametrize("criterion", ["frames", "ctc"])
+def test_masked_and_shared_epochs_resume_bit_for_bit(tmp_path, criterion):
+    options = {"masking": {"time_width": 2, "frequency_width": 3}, "epoch_share": 0.5}
+    expected = weights(make_trainer(tmp_path / "whole", "annealed_dropout", criterion, **options).run())
+    stopped = make_trainer(tmp_path / "stopped", "annealed_dropout", criterion, **options)
+
+    def stop(figures):
+        if figures["epoch"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(stop)
+    resumed = make_trainer(tmp_path / "stopped", "annealed_dropout", criterion, **options)
+    assert resumed.resume() == 3
+    found = weights(make_trainer(tmp_path / "stopped", "annealed_dropout", criterion, **options).run())
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    plain = weights(make_trainer(tmp_path / "plain", "annealed_dropout", criterion, epoch_share=0.5).run())
+    assert not all(torch.equal(tensor, plain[name]) for name, tensor in expected.items())

@@ -48,9 +48,9 @@ def test_a_row_without_budget_keeps_the_size_that_it_learned(tmp_path):
     values = config(*small, f"experiment.compact=[{FREE}]", *published)
     paths = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1)
     units = OutputUnits(["A"], 1, 1)
-    paths.lang.mkdir(parents=True)
-    units.save(paths.lang / "units.json")
-    paths.align.mkdir(parents=True)
+    paths.align.mkdir(parents=True, exist_ok=True)
+    units.save(paths.align / "units.json")
+    paths.align.mkdir(parents=True, exist_ok=True)
     for split in ("train", "dev"):
         with FrameStoreWriter(paths.features(split), 8, "float32") as writer:
             for number in range(10):
@@ -86,7 +86,7 @@ def test_identity_changes_with_what_decides_a_row_and_nothing_else(tmp_path):
     paths = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1)
     with FrameStoreWriter(paths.features("train"), 2, "float32") as writer:
         writer.add("u", "s", ["A"], 0.1, np.zeros((10, 2), dtype=np.float32))
-    paths.align.mkdir(parents=True)
+    paths.align.mkdir(parents=True, exist_ok=True)
     np.save(paths.align / "train.npy", np.zeros(10, dtype=np.int32))
 
     def identity(name, *settings, seed=1):

@@ -1,9 +1,10 @@
-"""A tiny training that tests run in this process and in ones that they kill: `python training_case.py FOLDER METHOD [SLOW]`."""
+"""A tiny training that tests run in this process and in ones that they kill: `python training_case.py FOLDER METHOD [CRITERION [SLOW]]`."""
 
 from __future__ import annotations
 
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from dropasr.config import TrainConfig
 from dropasr.data.batches import FrameSampler, utterance_subsets
+from dropasr.data.sequences import SequenceSampler, TokenSequences
 from dropasr.data.store import FrameStore, FrameStoreWriter
 from dropasr.methods import build_method
 from dropasr.methods.base import Schedule
@@ -28,6 +30,7 @@ METHODS = {
         "signal_frames": 256,
         "min_units": 3,
     },
+    "random_removal": {"method": "random_removal", "start": 0.2, "end": 0.7, "min_units": 3},
 }
 
 
@@ -45,26 +48,35 @@ def make_store(folder: Path, utterances: int = 24, frames: int = 60, features: i
     return FrameStore.open(folder), np.concatenate(labels).astype(np.int32)
 
 
-def make_trainer(folder: Path, method: str, epochs: int = 5, width: int = 32, seed: int = 1, say=lambda text: None) -> Trainer:
+def make_trainer(
+    folder: Path, method: str, criterion: str = "frames", epochs: int = 5, width: int = 32, seed: int = 1, say=lambda text: None, **options
+) -> Trainer:
+    """With CTC the tokens of an utterance are the classes of its runs of frames; unit 0 is the blank."""
     torch.set_num_threads(1)
     store, labels = make_store(folder / "store")
-    config = TrainConfig(epochs=epochs, batch_size=64, learning_rate=0.05, precision="float32")
+    batches = {"batch_size": 64} if criterion == "frames" else {"batch_frames": 128}
+    config = TrainConfig(epochs=epochs, criterion=criterion, learning_rate=0.05, precision="float32", **batches, **options)
     torch.manual_seed(seed)
-    net = FeedForward(range(8), (2, 2), [width, width], 6)
+    net = FeedForward(range(8), (2, 2), [width, width], 6 + (criterion == "ctc"))
     kept, held_out = utterance_subsets(store, 0.2, seed)
-    everything = FrameSampler(store, labels, net.context, config.batch_size, seed=seed)
+    if criterion == "frames":
+        everything = FrameSampler(store, labels, net.context, 64, seed=seed, epochs_per_pass=config.epochs_per_pass)
+    else:
+        runs = [[int(unit) + 1 for unit, _ in groupby(labels[start:end])] for start, end in zip(store.offsets, store.offsets[1:])]
+        tokens = TokenSequences.from_lists(runs)
+        everything = SequenceSampler(store, tokens, net.context, 128, seed, epochs_per_pass=config.epochs_per_pass)
     samplers = Samplers(everything, everything.subset(kept), everything.subset(held_out), everything)
     schedule = Schedule(epochs, everything.steps_per_epoch, seed, 0.3 * net.macs_per_frame())
     return Trainer(net, build_method(method, METHODS[method], schedule), samplers, config, folder / "net", seed, say=say, identity="case")
 
 
 if __name__ == "__main__":
-    slow = len(sys.argv) > 3
+    slow = len(sys.argv) > 4
 
     def report(text: str) -> None:
         print(text, flush=True)
         if slow and text.startswith("epoch"):
             time.sleep(1.0)
 
-    make_trainer(Path(sys.argv[1]), sys.argv[2], say=report).run()
+    make_trainer(Path(sys.argv[1]), *sys.argv[2:4], say=report).run()
     print("finished", flush=True)

@@ -1,0 +1,205 @@
+"""Mini-batches of whole utterances with their token sequences, in an order that depends on the seed and the epoch alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dropasr.data.batches import SplicedFrames, part_of_pass
+from dropasr.data.store import FrameStore
+from dropasr.errors import DataError
+from dropasr.files import atomic_path
+
+BUCKET = 16
+"""Batches whose utterances are sorted by length together, so that those of one batch are about equally long."""
+
+
+@dataclass(frozen=True)
+class TokenSequences:
+    """Tokens of every utterance of a split in one array: utterance i has `tokens[offsets[i]:offsets[i + 1]]`, none if it is left out.
+
+    tokens: int32 `(S,)`; offsets: int64 `(U+1,)`.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def from_lists(cls, sequences: Sequence[Sequence[int]]) -> TokenSequences:
+        """Join one list of tokens per utterance."""
+        flat = [token for sequence in sequences for token in sequence]
+        offsets = np.concatenate([[0], np.cumsum([len(sequence) for sequence in sequences])]).astype(np.int64)
+        return cls(np.array(flat, dtype=np.int32), offsets)
+
+    def __len__(self) -> int:
+        """Number of utterances."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, utterance: int) -> np.ndarray:
+        """Tokens of one utterance."""
+        return self.tokens[self.offsets[utterance] : self.offsets[utterance + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per utterance, int64 `(U,)`."""
+        return np.diff(self.offsets)
+
+    def save(self, path: Path) -> None:
+        """Write as .npz, atomically."""
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, tokens=self.tokens, offsets=self.offsets)
+
+    @classmethod
+    def load(cls, path: Path) -> TokenSequences:
+        """Read what `save` wrote. Raises DataError that names the file."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(arrays["tokens"], arrays["offsets"])
+        except FileNotFoundError:
+            raise DataError(f"{path}: the token sequences are missing. Run stage 4 (align) with train.criterion ctc.") from None
+        except Exception as error:
+            raise DataError(f"{path}: expected the arrays tokens and offsets ({error}). Run stage 4 (align) again.") from None
+
+
+@dataclass(frozen=True)
+class SequenceTargets:
+    """What a batch of whole utterances is to be recognised as.
+
+    frames: int64 `(B,)`, rows of the inputs that belong to each utterance, one utterance after the other; tokens: int64 `(S,)`, all in a
+    row; lengths: int64 `(B,)`, tokens of each; subsampling: frames of the store per row.
+    """
+
+    frames: torch.Tensor
+    tokens: torch.Tensor
+    lengths: torch.Tensor
+    subsampling: int = 1
+
+    def __len__(self) -> int:
+        """Number of utterances."""
+        return len(self.frames)
+
+    @property
+    def utterance_of_row(self) -> torch.Tensor:
+        """Position in the batch of the utterance that each input row belongs to, int64 `(N,)`."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.frames)
+
+    def select(self, inputs: torch.Tensor, chosen: slice) -> tuple[torch.Tensor, SequenceTargets]:
+        """Inputs and targets of some utterances of the batch."""
+        utterances = torch.arange(len(self))[chosen]
+        rows, tokens = inputs.split(self.frames.tolist()), self.tokens.split(self.lengths.tolist())
+        inputs = torch.cat([rows[i] for i in utterances])
+        tokens = torch.cat([tokens[i] for i in utterances])
+        return inputs, SequenceTargets(self.frames[utterances], tokens, self.lengths[utterances], self.subsampling)
+
+
+SequenceBatch = tuple[torch.Tensor, SequenceTargets, torch.Tensor]
+
+
+class SequenceSampler:
+    """Mini-batches `(inputs, targets, frame_indices)` of whole utterances, packed up to `batch_frames` frames of the store.
+
+    inputs: float32 `(N, (left+1+right)*F)`, the spliced frames of all utterances in a row, every `frame_subsampling`-th of each; targets:
+    `SequenceTargets`; frame_indices: int64 `(N,)`, positions in the store. Every utterance that has tokens comes once per pass of
+    `epochs_per_pass` epochs. Utterances of about one length come together, and the order of the batches is random.
+    """
+
+    def __init__(
+        self,
+        store: FrameStore,
+        tokens: TokenSequences,
+        context: tuple[int, int],
+        batch_frames: int,
+        seed: int = 0,
+        in_memory: bool = True,
+        frame_subsampling: int = 1,
+        epochs_per_pass: int = 1,
+    ) -> None:
+        """Sample from all utterances of `store`; `subset` chooses some. Raises DataError if tokens and store do not match."""
+        if len(tokens) != len(store):
+            raise DataError(f"{store.folder}: expected tokens of {len(store)} utterances, found {len(tokens)}. Run stage 4 (align) again.")
+        self.batch_frames, self.seed = batch_frames, seed
+        self.frame_subsampling, self.epochs_per_pass = frame_subsampling, epochs_per_pass
+        self._spliced = SplicedFrames(store, context, in_memory)
+        self._folder, self._offsets, self._lengths = store.folder, store.offsets, np.diff(store.offsets)
+        self._tokens = tokens
+        self.utterances = self._with_tokens(np.arange(len(store)))
+
+    def _with_tokens(self, utterances: np.ndarray) -> np.ndarray:
+        chosen = np.asarray(utterances)[self._tokens.lengths[utterances] > 0]
+        if not len(chosen):
+            raise DataError(f"{self._folder}: none of the {len(utterances)} utterances has tokens. Run stage 4 (align) again.")
+        return chosen
+
+    def subset(self, utterances: np.ndarray) -> SequenceSampler:
+        """A sampler of other utterances (positions) of the same store, sharing its frames in memory."""
+        other = copy.copy(self)
+        other.utterances = self._with_tokens(utterances)
+        return other
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the store per pass."""
+        return int(self._lengths[self.utterances].sum())
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of the first epoch."""
+        return self.steps(0)
+
+    @property
+    def input_size(self) -> int:
+        """Values per input, `(left+1+right)*F`."""
+        return self._spliced.input_size
+
+    @property
+    def num_features(self) -> int:
+        """Features F of a frame."""
+        return self._spliced.num_features
+
+    def lengths(self, utterances: np.ndarray) -> np.ndarray:
+        """Frames of the store per utterance."""
+        return self._lengths[utterances]
+
+    def pack(self, utterances: np.ndarray) -> list[np.ndarray]:
+        """Consecutive runs of utterances of at most `batch_frames` frames, or of one utterance that is longer."""
+        batches, start, frames = [], 0, 0
+        for position, length in enumerate(self._lengths[utterances].tolist()):
+            if position > start and frames + length > self.batch_frames:
+                batches.append(utterances[start:position])
+                start, frames = position, 0
+            frames += length
+        return [*batches, utterances[start:]] if len(utterances) else []
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Utterances of each batch of an epoch, in an order that depends on seed and epoch alone."""
+        order = np.random.default_rng([self.seed, epoch // self.epochs_per_pass]).permutation(self.utterances)
+        order = part_of_pass(order, epoch, self.epochs_per_pass)
+        # Buckets of a number of frames: sorting all by length would put the same utterances together in every epoch.
+        bucket = np.cumsum(self._lengths[order]) // (BUCKET * self.batch_frames)
+        batches = self.pack(order[np.lexsort((-self._lengths[order], bucket))])
+        return [batches[i] for i in np.random.default_rng([self.seed, epoch, len(batches)]).permutation(len(batches))]
+
+    def steps(self, epoch: int) -> int:
+        """Batches of an epoch."""
+        return len(self.batches(epoch))
+
+    def gather(self, utterances: np.ndarray) -> SequenceBatch:
+        """The batch of the given utterances, `(B,)` positions in the store."""
+        step = self.frame_subsampling
+        frames = -(-self._lengths[utterances] // step)
+        shift = self._offsets[utterances] - step * (np.cumsum(frames) - frames)
+        indices = step * np.arange(int(frames.sum())) + np.repeat(shift, frames)
+        tokens = np.concatenate([self._tokens[i] for i in utterances]).astype(np.int64)
+        lengths = self._tokens.lengths[utterances]
+        targets = SequenceTargets(torch.from_numpy(frames), torch.from_numpy(tokens), torch.from_numpy(lengths), step)
+        return self._spliced.gather(indices), targets, torch.from_numpy(indices)
+
+    def epoch(self, epoch: int) -> Iterator[SequenceBatch]:
+        """The batches of an epoch."""
+        for utterances in self.batches(epoch):
+            yield self.gather(utterances)

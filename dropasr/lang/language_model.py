@@ -1,0 +1,113 @@
+"""The n-gram models of an experiment: given or estimated, pooled or interpolated, pruned for the graph, whole for rescoring."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dropasr.config import LangConfig
+from dropasr.lang.interpolation import best_weights, interpolate
+from dropasr.lang.ngram import NGram, estimate
+from dropasr.lang.pruning import prune
+from dropasr.lang.texts import Sentences
+from dropasr.log import get_logger
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Text for the n-gram, under a name for the report."""
+
+    name: str
+    sentences: Sentences
+
+
+@dataclass(frozen=True)
+class Models:
+    """`graph`: the model of the decoding graph; `rescoring`: a larger one of the same words, where it was asked for."""
+
+    graph: NGram
+    rescoring: NGram | None
+    report: dict[str, Any]
+
+
+class _Estimator:
+    """Estimates models of several orders from the same text with the same words."""
+
+    def __init__(self, lang: LangConfig, sources: Sequence[Source], words: set[str], dev: Sentences) -> None:
+        self.lang, self.words, self.dev = lang, words, dev
+        apart = lang.interpolate and len(sources) > 1
+        self.names = [source.name for source in sources] if apart else [" + ".join(source.name for source in sources)]
+        self.texts = [source.sentences for source in sources] if apart else [[line for source in sources for line in source.sentences]]
+        self.weights: np.ndarray | None = None
+
+    def model(self, order: int, smoothing: str) -> NGram:
+        """A model of all text; the weights of its parts are those that the first model was given."""
+        models = [estimate(text, order, smoothing, self.words) for text in self.texts]
+        if len(models) == 1:
+            return models[0]
+        if self.weights is None:
+            self.weights = best_weights(models, self.dev)
+        return interpolate(models, self.weights)
+
+    def pruned(self, whole: NGram) -> NGram:
+        """The model of the graph, of the stated size."""
+        if self.lang.prune_to is None or whole.order == 1:
+            return whole
+        return prune(whole, self.lang.prune_to, self.model(whole.order - 1, "witten_bell"))
+
+
+def quality(model: NGram, dev: Sentences) -> dict[str, Any]:
+    """Size, and perplexity and out-of-vocabulary rate on dev."""
+    found = model.perplexity(dev)
+    return {
+        "order": model.order,
+        "ngrams": model.sizes,
+        "dev_perplexity": round(found.perplexity, 3),
+        "dev_words": found.words,
+        "dev_oov_percent": round(100 * found.oov_rate, 3),
+    }
+
+
+def _tell(name: str, found: dict[str, Any]) -> None:
+    _log.info(
+        "%s: %d-gram of %s n-grams; dev: perplexity %.1f, %.2f %% of %d words unknown",
+        name, found["order"], "+".join(map(str, found["ngrams"])), found["dev_perplexity"], found["dev_oov_percent"], found["dev_words"],
+    )  # fmt: skip
+
+
+def _finished(lang: LangConfig, graph: NGram, rescoring: NGram, dev: Sentences, report: dict[str, Any]) -> Models:
+    report = {**report, **quality(graph, dev)}
+    _tell(f"language model of the graph ({report['smoothing']})", report)
+    if lang.prune_to is not None or lang.rescore:
+        report["unpruned"] = quality(rescoring, dev)
+        _tell("unpruned", report["unpruned"])
+    return Models(graph, rescoring if lang.rescore else None, report)
+
+
+def estimated(lang: LangConfig, sources: Sequence[Source], words: set[str], dev: Sentences) -> Models:
+    """Models of the text in `sources` over `words`; `dev` gives interpolation weights and perplexities, and is in no count.
+
+    Raises DataError where there is no text.
+    """
+    begin = time.perf_counter()
+    estimator = _Estimator(lang, sources, words, dev)
+    whole = estimator.model(lang.order, lang.smoothing)
+    graph = estimator.pruned(whole)
+    order = lang.rescore_order or lang.order
+    larger = whole if not lang.rescore or order == lang.order else estimator.model(order, lang.smoothing)
+    report: dict[str, Any] = {"smoothing": lang.smoothing, "seconds": round(time.perf_counter() - begin, 2)}
+    if estimator.weights is not None:
+        report["weights"] = {name: round(weight, 4) for name, weight in zip(estimator.names, estimator.weights.tolist(), strict=True)}
+    return _finished(lang, graph, larger, dev, report)
+
+
+def given(lang: LangConfig, model: NGram, dev: Sentences) -> Models:
+    """The given model, pruned where that is asked for. Raises DataError where `prune_to` does not fit its order."""
+    graph = model if lang.prune_to is None else prune(model, lang.prune_to)
+    return _finished(lang, graph, model, dev, {"smoothing": "given"})

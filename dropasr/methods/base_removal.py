@@ -1,0 +1,160 @@
+"""What methods that remove units while they train have in common: when, how many, and the proof that the outputs stayed."""
+
+from __future__ import annotations
+
+from typing import Union
+
+import torch
+from pydantic import Field
+
+from dropasr.compaction.proof import compact
+from dropasr.errors import CompactionError
+from dropasr.methods.base import BaseMethod, CommonOptions, HeldOut, Schedule, open_gates
+from dropasr.models.base import AcousticModel, widths_for_budget
+
+
+class RemovalOptions(CommonOptions):
+    """Keys of every method that removes units gradually."""
+
+    start: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the training steps before the first removal."""
+    end: float = Field(default=0.25, gt=0, le=1)
+    """Share of the training steps after which the net has its final size."""
+    passes: int = Field(default=9, ge=1)
+    """Passes between `start` and `end`, evenly spread, after each of which units may leave."""
+    min_units: int = Field(default=8, ge=1)
+    """Units that every layer keeps."""
+
+
+class GradualRemoval(BaseMethod):
+    """Three phases: plain training until `start`, then passes that decide about units and remove some, from `end` on plain training.
+
+    `scales`: one tensor `(H,)` per group of units, following the net as it shrinks; a unit of scale 0 leaves after the pass.
+    """
+
+    makes_smaller = True
+
+    def __init__(self, options: RemovalOptions, schedule: Schedule) -> None:
+        super().__init__(options, schedule)
+        if options.end <= options.start:
+            raise CompactionError(f"{options.method}: end ({options.end}) must come after start ({options.start}).")
+        if self.meets_budget and schedule.target_macs is None:
+            raise CompactionError(f"{options.method} needs a budget: use it in experiment.compact, or set controller: none if it has one.")
+        self.scales: list[torch.Tensor] = []
+        self.targets: list[int] = []
+        self.initial_units: list[int] = []
+        self.phase = "before"
+
+    @property
+    def meets_budget(self) -> bool:
+        """Whether the final size is that of the row's budget."""
+        return True
+
+    def begin_removal(self, net: AcousticModel, trained: bool) -> None:
+        """Called once, at `start`; `trained` is False where that is before the first step."""
+        self.scales = [torch.ones(width) for width in net.widths]
+        self.initial_units = list(net.widths)
+        if self.meets_budget:
+            self.targets = widths_for_budget(net, float(self.schedule.target_macs), min_units=self.options.min_units)
+        self.phase = "learning"
+
+    def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:
+        """Pass `number` (from 1) at `time` (epochs): set scales. The last pass is followed by `decide`."""
+        raise NotImplementedError
+
+    def decide(self) -> None:
+        """Leave as many scales above 0 as the targets say, the largest ones."""
+        for index, (scales, target) in enumerate(zip(self.scales, self.targets)):
+            kept = torch.zeros_like(scales)
+            best = scales.topk(target).indices
+            kept[best] = scales[best]
+            self.scales[index] = kept
+
+    def training_mode(self, net: AcousticModel, epoch: int) -> None:
+        if self.phase == "before" and self.options.start == 0:
+            self.begin_removal(net, trained=False)
+        open_gates(net)
+
+    def after_step(
+        self, net: AcousticModel, epoch: int, step: int, optimiser: torch.optim.Optimizer, held_out: Union[HeldOut, None]
+    ) -> None:
+        begin, end = self.options.start * self.schedule.epochs, self.options.end * self.schedule.epochs
+        before, now = (epoch + (step + done) / self.schedule.steps_per_epoch for done in (0, 1))
+        if self.phase == "before" and now >= begin:
+            self.begin_removal(net, trained=True)
+            self.training_mode(net, epoch)
+        if self.phase != "learning" or before >= end:
+            return
+        interval = (end - begin) / self.options.passes
+        # A small excess guards against rounding: the last pass must fall on the last step before `end`.
+        passed, due = (max(int((time - begin) / interval + 1e-9), 0) for time in (before, now))
+        if due <= passed:
+            return
+        if held_out is None:
+            raise CompactionError(f"{self.options.method} needs held-out frames: set train.held_out above 0.")
+        for number in range(passed, due):
+            self.run_pass(net, number + 1, now, held_out)
+        decided = due >= self.options.passes
+        if decided and self.targets:
+            self.decide()
+        self.note_histogram(now)
+        self._remove(net, optimiser, held_out, fold=decided)
+        if decided:
+            self.phase = "after"
+        self.training_mode(net, epoch)
+
+    def _remove(self, net: AcousticModel, optimiser: torch.optim.Optimizer, held_out: HeldOut, fold: bool) -> None:
+        """Remove units of scale zero; `fold` then opens the gates."""
+        if not fold and all(bool((scales > 0).all()) for scales in self.scales):
+            return
+        inputs, _ = held_out.draw(self.generator, 512)
+        proof = compact(net, self.scales, inputs, optimiser, fold=fold)
+        self.scales = [scales[scales > 0] for scales in self.scales]
+        self.report.proofs.append(proof)
+        before, after = ("/".join(map(str, units)) for units in (proof.units_before, proof.units_after))
+        self.report.messages.append(
+            f"removed units: {before} -> {after}; masked and compacted logits differ by {proof.max_difference:.1e} "
+            f"(largest logit {proof.largest_logit:.3g})"
+        )
+
+    def note_histogram(self, epochs: float) -> None:
+        """Note the scales of all units that the net had at the start; those that left stay in the first bin."""
+        layers = []
+        for scales, units in zip(self.scales, self.initial_units):
+            counts = torch.histc(scales, bins=20, min=0, max=1).int().tolist()
+            counts[0] += units - scales.numel()
+            layers.append({"counts": counts, "kept": int((scales > 0).sum()), "total": units})
+        self.report.retention.append({"epoch": round(epochs, 3), "layers": layers})
+
+    def finish(self, net: AcousticModel, frames: torch.Tensor) -> None:
+        if self.phase == "learning":
+            self.report.proofs.append(compact(net, self.scales, frames, fold=True))
+            self.phase = "after"
+        open_gates(net)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        phase = torch.tensor(["before", "learning", "after"].index(self.phase))
+        scales = {f"scales.{index}": values for index, values in enumerate(self.scales)}
+        sizes = {"targets": torch.tensor(self.targets), "initial_units": torch.tensor(self.initial_units)}
+        return {"phase": phase, **sizes, **scales}
+
+    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.phase = ["before", "learning", "after"][int(tensors["phase"])]
+        self.targets, self.initial_units = (tensors[name].int().tolist() for name in ("targets", "initial_units"))
+        self.scales = [tensors[f"scales.{index}"].clone() for index in range(sum(name.startswith("scales.") for name in tensors))]
+
+
+class RankedRemoval(GradualRemoval):
+    """Removes at every pass the units that `ranks` puts lowest, as many as lead evenly from the first widths to the final ones."""
+
+    def ranks(self, net: AcousticModel) -> list[torch.Tensor]:
+        """What each unit of each group is worth, one tensor `(H,)` per group; the lowest leave first."""
+        raise NotImplementedError
+
+    def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:
+        share = number / self.options.passes
+        for scales, ranks, first, last in zip(self.scales, self.ranks(net), self.initial_units, self.targets):
+            surplus = scales.numel() - round(first + (last - first) * share)
+            # Units that left in this very step, when two passes fall on it, count among the surplus.
+            ranks = ranks.masked_fill(scales == 0, -torch.inf)
+            scales[ranks.topk(max(surplus, 0), largest=False).indices] = 0

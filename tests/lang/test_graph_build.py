@@ -1,0 +1,103 @@
+"""Graphs found again by what they were made of, and refused when they are not what was written."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dropasr.errors import DataError
+from dropasr.lang import graph
+from dropasr.lang.graph_build import FILE_NAMES, INDEX, build_graphs, check_graph, provide_graphs
+from dropasr.lang.graph_k2 import K2Graph, _number_sequences
+from dropasr.lang.lexicon import Lexicon
+from dropasr.lang.ngram import estimate
+from dropasr.lang.units import OutputUnits
+
+BACKENDS = graph.installed_backends()
+LEXICON = Lexicon.from_mapping({"a": "A", "ab": "A B", "too": "B", "two": "B"})
+UNITS = OutputUnits(tuple(LEXICON.phones), 2, 1)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Transducers, and how often they were made."""
+    estimate([["a", "ab"], ["too"]], 2, "witten_bell", LEXICON.entries).to_arpa(tmp_path / "lm.arpa")
+    graph.save_words(tmp_path / "words.txt", graph.word_symbols(LEXICON))
+
+    def made() -> graph.Transducers:
+        made.calls += 1
+        return graph.make_transducers(LEXICON, UNITS, 0.5, tmp_path / "lm.arpa", tmp_path / "words.txt")
+
+    made.calls = 0
+    return made
+
+
+def test_the_same_inputs_give_the_same_graph_once(tmp_path, make):
+    cache, inputs = tmp_path / "graphs", {"units": UNITS.describe(), "arpa": "x"}
+    first = provide_graphs(tmp_path / "one", cache, inputs, make, BACKENDS)
+    second = provide_graphs(tmp_path / "two", cache, dict(reversed(inputs.items())), make, BACKENDS)
+    assert make.calls == 1
+    assert [{figures["cached"] for figures in result.values()} for result in (first, second)] == [{False}, {True}]
+    for backend in BACKENDS:
+        assert first[backend]["sha256"] == second[backend]["sha256"] and first[backend]["arcs"] > first[backend]["states"] > 5
+        assert check_graph(tmp_path / "two", backend).read_bytes() == check_graph(tmp_path / "one", backend).read_bytes()
+    provide_graphs(tmp_path / "three", cache, {**inputs, "arpa": "y"}, make, BACKENDS)
+    assert make.calls == 2 and len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_damaged_graph_is_refused_and_made_again(tmp_path, make, backend):
+    cache, target = tmp_path / "graphs", tmp_path / "align"
+    provide_graphs(target, cache, {}, make, [backend])
+    path = target / FILE_NAMES[backend]
+    good = path.read_bytes()
+    (folder,) = cache.iterdir()
+    (folder / path.name).unlink()
+    (folder / path.name).write_bytes(good[:-5] + b"wrong")
+    assert provide_graphs(target, cache, {}, make, [backend])[backend]["cached"] is False
+    assert path.read_bytes() == good and make.calls == 2
+    data = bytearray(good)
+    data[len(data) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError, match=f"{path.name}: expected SHA-256 .*stage 4"):
+        check_graph(target, backend)
+    path.unlink()
+    with pytest.raises(DataError, match=f"{path.name}: the {backend} decoding graph is missing"):
+        check_graph(target, backend)
+
+
+def test_a_killed_build_leaves_no_index_entry(tmp_path, make, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dropasr.lang.graph_build.sha256_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build_graphs(tmp_path / "folder", make(), BACKENDS[:1])
+    assert not (tmp_path / "folder" / INDEX).exists()
+    monkeypatch.undo()
+    index = build_graphs(tmp_path / "folder", make(), BACKENDS[:1])
+    assert json.loads((tmp_path / "folder" / INDEX).read_text()) == index
+
+
+def test_word_sequences_are_numbered_by_content():
+    rows = [(), (5,), (0, 5), (5, 7), (-1,), (7, 5), (5, 7), (7,), (5, 0, 7, 9), (9, 7, 5), (5, 7, 9)]
+    words = np.array([word for row in rows for word in row], dtype=np.int32)
+    numbers, sequences = _number_sequences(words, np.cumsum([0, *map(len, rows)]))
+    assert [sequences[number] for number in numbers] == [tuple(word for word in row if word > 0) for row in rows]
+    assert sequences[0] == () and len(set(sequences)) == len(sequences) == 7
+
+
+@pytest.mark.skipif("k2" not in BACKENDS, reason="k2 is not installed in this stack")
+def test_k2_graph_round_trip(tmp_path, make):
+    build_graphs(tmp_path, make(), ["k2"])
+    path = tmp_path / FILE_NAMES["k2"]
+    read = K2Graph.load(path)
+    read.save(tmp_path / "again.npz")
+    again = K2Graph.load(tmp_path / "again.npz")
+    assert again.sequences == read.sequences and {len(sequence) for sequence in read.sequences} >= {0, 1}
+    for name in ("src", "dst", "ilabel", "olabel", "score"):
+        ours, theirs = getattr(read.arcs, name), getattr(again.arcs, name)
+        assert ours.dtype == theirs.dtype and ours.dtype.itemsize == 4 and np.array_equal(ours, theirs)

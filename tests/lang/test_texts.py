@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from dropasr.config import TextConfig
+from dropasr.data.text import Normaliser
+from dropasr.errors import DataError
+from dropasr.lang.texts import RUN, choose_words, count_words, mean_frequencies, read_sentences, without_copies
+
+
+def test_plain_and_packed_text_under_the_rules_of_the_corpus(tmp_path: Path):
+    text = "The cat, sat.\n\n  on the mat \n"
+    (tmp_path / "a.txt").write_text(text)
+    with gzip.open(tmp_path / "a.txt.gz", "wt") as file:
+        file.write(text)
+    assert read_sentences(tmp_path / "a.txt") == [["The", "cat,", "sat."], ["on", "the", "mat"]]
+    normalise = Normaliser(TextConfig(case="upper", remove=",."))
+    assert read_sentences(tmp_path / "a.txt.gz", normalise) == [["THE", "CAT", "SAT"], ["ON", "THE", "MAT"]]
+
+
+def test_files_that_are_no_text(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "b.gz").write_bytes(b"not packed")
+    (tmp_path / "c.gz").write_bytes(gzip.compress(b"cut off " * 1000)[:-12])
+    for name in ("a.txt", "b.gz", "c.gz"):
+        with pytest.raises(DataError, match=name):
+            read_sentences(tmp_path / name)
+
+
+def test_copies_of_held_out_sentences_go():
+    held_out = [[f"w{number}" for number in range(RUN + 2)], ["short", "one"]]
+    run = held_out[0][1 : RUN + 1]
+    copies = [held_out[0], ["short", "one"], ["before", *run, "after"], run]
+    others = [run[:-1], ["x", *run[:-1], "y"], ["a", "short", "one"], held_out[0][::-1]]
+    kept, number = without_copies(copies + others, held_out)
+    assert kept == others and number == len(copies)
+    assert without_copies(others, []) == (others, 0)
+
+
+def test_words_are_chosen_by_frequency():
+    counts = count_words([["b", "b", "a"], ["c", "a", "d"]])
+    assert counts == {"a": 2, "b": 2, "c": 1, "d": 1}
+    assert choose_words(counts, ["z"], 3) == {"z", "a", "b"}
+    assert choose_words(counts, ["z", "y"], 1) == {"z", "y"}
+    assert choose_words(counts, ["z"], None) == {"a", "b", "c", "d", "z"}
+    assert mean_frequencies([[["a", "b"]], [["b", "c", "c", "c"]]]) == pytest.approx({"a": 0.5, "b": 0.75, "c": 0.75})

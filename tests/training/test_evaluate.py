@@ -1,0 +1,297 @@
+"""Stage 7 on nets that pass their input on: what is decoded, what is chosen, what is kept, and what is logged."""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dropasr.config import Config, load_config, rows
+from dropasr.data.store import FrameStore, FrameStoreWriter
+from dropasr.decoding.likelihoods import log_likelihoods, log_posteriors, mean_posterior
+from dropasr.decoding.search import PLAIN, Weights, load_search
+from dropasr.errors import MeasurementError
+from dropasr.files import read_json, write_json
+from dropasr.lang.ngram import estimate
+from dropasr.lang.units import OutputUnits
+from dropasr.models.checkpoint import load_net, save_net
+from dropasr.models.feedforward import FeedForward
+from dropasr.paths import Paths
+from dropasr.report.load import evaluations_on_test
+from dropasr.training import decode_parts, evaluate
+from dropasr.training.row_evaluation import RowEvaluation
+from dropasr.training.rows import row_identity
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "decoding"))
+from search_case import BACKENDS, SMALL, TEXT, make_lang  # noqa: E402 (the folder above is on the path only now)
+
+SETTINGS = ("experiment.budgets=[]", "experiment.small=[]", "experiment.compact=[]", "corpus.extra_tests=[noisy]")
+UNITS = OutputUnits(tuple(SMALL.phones), 2, 1)
+needs_k2 = pytest.mark.skipif("k2" not in BACKENDS, reason="lattices are k2's; this stack does not have it")
+
+
+class HereExecutor:
+    """Works in this process, at once."""
+
+    def __init__(self, *arguments: object) -> None:
+        decode_parts._worker = None
+
+    def __enter__(self) -> HereExecutor:
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        decode_parts._worker = None
+
+    def submit(self, function, *arguments) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:  # as a process would hand it over
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """No processes, and a list of the parts that were decoded."""
+    decoded = []
+
+    def recorded(config, paths, part):
+        decoded.append(part)
+        return decode_parts.decode_part(config, paths, part)
+
+    monkeypatch.setattr(evaluate, "ProcessPoolExecutor", HereExecutor)
+    monkeypatch.setattr(evaluate, "decode_part", recorded)
+    return decoded
+
+
+def write_split(folder: Path, sentences: list[list[str]], noise: float, seed: int) -> None:
+    """Frames that are one-hot units of the sentence with noise, three frames a unit."""
+    rng = np.random.default_rng(seed)
+    with FrameStoreWriter(folder, UNITS.num_units, "float32") as writer:
+        for number, words in enumerate(sentences):
+            pdfs = [pdf for word in words for phone in SMALL.entries[word][0] for pdf in UNITS.pdfs(phone)]
+            frames = np.eye(UNITS.num_units, dtype=np.float32)[np.repeat(pdfs, 3)]
+            frames += noise * rng.standard_normal(frames.shape).astype(np.float32)
+            writer.add(f"{folder.name}-{number}", f"s{number % 3}", words, len(frames) / 100, frames)
+
+
+def through(scale: float) -> FeedForward:
+    """A net whose logits are `scale` times its input, as far as that is positive."""
+    net = FeedForward(range(UNITS.num_units), (0, 0), [UNITS.num_units], UNITS.num_units)
+    with torch.no_grad():
+        for layer, factor in ((net.hidden[0], 1.0), (net.output, scale)):
+            layer.weight.copy_(factor * torch.eye(UNITS.num_units))
+            layer.bias.zero_()
+    return net
+
+
+class Experiment:
+    """Two large nets, three splits with transcripts, graphs."""
+
+    def __init__(self, folder: Path, yaml: Path) -> None:
+        self.yaml, self.paths = yaml, Paths(folder / "data", folder / "exp", "feedforward", 1)
+        for part in (self.paths.lang, self.paths.align):
+            part.mkdir(parents=True)
+        make_lang(self.paths.align, SMALL, UNITS, estimate(TEXT, 3, "witten_bell", SMALL.entries))
+        for name in ("words.txt", "lm.arpa"):
+            (self.paths.align / name).rename(self.paths.lang / name)
+        np.save(self.paths.align / "log_prior.npy", np.full(UNITS.num_units, -np.log(UNITS.num_units), np.float32))
+        for number, (split, noise) in enumerate({"train": 0.3, "dev": 0.7, "test": 0.7, "noisy": 1.2}.items()):
+            write_split(self.paths.features(split), TEXT * 2, noise, number)
+        np.save(self.paths.align / "train.npy", np.zeros(FrameStore.open(self.paths.features("train")).num_frames, np.int32))
+        config = self.config()
+        for row, scale in zip(rows(config), (3.0, 1.0)):
+            net = through(scale)
+            save_net(self.paths.net(row.name), net, {})
+            write_json(self.paths.net(row.name) / "summary.json", {"config_hash": row_identity(config, self.paths, row)})
+
+    def config(self, *settings: str) -> Config:
+        return load_config(self.yaml, settings=[*SETTINGS, "decode.acoustic_scales=[0.5,1.0]", "decode.beam=30", *settings])
+
+    def decode(self, *settings: str, nj: int = 1) -> dict[str, dict]:
+        config = self.config(*settings)
+        evaluate.decode(config, self.paths, nj)
+        return {row.name: read_json(self.paths.scores(row.name)) for row in rows(config)}
+
+    def log(self) -> list[dict]:
+        return [json.loads(line) for line in self.paths.test_log.read_text().splitlines()]
+
+    def words(self, row: str, split: str, scale: float, weights: Weights = PLAIN) -> list[list[str]]:
+        """What a search of all utterances together gives."""
+        search = load_search(self.paths.align, self.config().decode, self.paths.lang / "words.txt").weighted(weights)
+        store, net = FrameStore.open(self.paths.features(split)), load_net(self.paths.net(row))
+        prior = torch.from_numpy(np.load(self.paths.align / "log_prior.npy"))
+        scores = [scale * log_likelihoods(net, store.utterance(i), prior) for i in range(len(store))]
+        return [hypothesis.words for hypothesis in search.decode(scores)]
+
+    def errors(self, split: str, words: list[list[str]]) -> int:
+        from dropasr.scoring.wer import score
+
+        store = FrameStore.open(self.paths.features(split))
+        return score(dict(zip(store.ids, store.texts)), dict(zip(store.ids, words))).errors
+
+
+@pytest.fixture
+def experiment(tiny_yaml, tmp_path) -> Experiment:
+    return Experiment(tmp_path, tiny_yaml())
+
+
+def test_scores_of_dev_and_all_test_sets(experiment, here):
+    scores = experiment.decode()
+    assert set(scores) == {"dense", "annealed_dropout"}
+    for row, value in scores.items():
+        best = value["acoustic_scale"]
+        wrong = {scale: experiment.errors("dev", experiment.words(row, "dev", scale)) for scale in (0.5, 1.0)}
+        assert wrong[best] == min(wrong.values()) == value["dev"]["errors"]
+        assert (value["lm_scale"], value["insertion_penalty"]) == (1.0, 0.0)
+        words = experiment.words(row, "test", best)
+        assert value["test"]["errors"] == experiment.errors("test", words)
+        assert value["extra"]["noisy"]["errors"] == experiment.errors("noisy", experiment.words(row, "noisy", best))
+        assert value["test"]["characters"] == 2 * sum(len(word) for sentence in TEXT for word in sentence)
+        assert value["test"]["cer"] == pytest.approx(100 * value["test"]["character_errors"] / value["test"]["characters"])
+        assert sum(item["character_errors"] for item in value["test"]["utterances"]) == value["test"]["character_errors"]
+        assert (experiment.paths.scores(row).parent / f"{row}.noisy.alignments.txt").exists()
+    assert scores["dense"]["extra"]["noisy"]["errors"] > 0
+    # One search per scale on dev, none for weights that nobody asked for.
+    assert [(part.split, part.tune) for part in here if part.row == "dense"] == [("dev", True), ("test", False), ("noisy", False)]
+
+
+def test_evaluations_are_logged_before_test_is_decoded_and_counted_once(experiment, here, monkeypatch):
+    experiment.decode()
+    assert [(line["event"], line["row"]) for line in experiment.log()] == [
+        ("begin", "dense"), ("end", "dense"), ("begin", "annealed_dropout"), ("end", "annealed_dropout"),
+    ]  # fmt: skip
+    end = experiment.log()[1]
+    assert end["sets"]["noisy"]["words"] == end["words"] and end["config_hash"] == experiment.log()[0]["config_hash"]
+    assert evaluations_on_test(experiment.paths.test_log) == 2
+    assert evaluations_on_test(experiment.paths.test_log, row="dense", seed=1) == 1
+
+    def broken(config, paths, part):
+        if part.split == "test":
+            raise MeasurementError("the power went away")
+        return decode_parts.decode_part(config, paths, part)
+
+    monkeypatch.setattr(evaluate, "decode_part", broken)
+    with pytest.raises(MeasurementError, match="power"):
+        experiment.decode("decode.beam=29")
+    assert evaluations_on_test(experiment.paths.test_log, row="dense") == 2  # it may have been seen
+    with open(experiment.paths.test_log, "a", encoding="utf-8") as file:
+        file.write('{"row": "dense", "wer": 5.0}\n')  # as older versions wrote, once per evaluation
+    assert evaluations_on_test(experiment.paths.test_log, row="dense") == 3
+
+
+def test_rows_with_scores_are_left_alone(experiment, here, monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr(evaluate.logger, "info", told.append)
+    first = experiment.decode()
+    count = len(here)
+    assert experiment.decode() == first and len(here) == count
+    assert told == ["already scored for these nets and this decoding: dense, annealed_dropout"]
+    # Another net of the same name is decoded again, and it alone.
+    write_json(experiment.paths.net("dense") / "summary.json", {"config_hash": "another"})
+    monkeypatch.setattr(evaluate, "is_trained", lambda *arguments: True)
+    experiment.decode()
+    assert {part.row for part in here[count:]} == {"dense"}
+    count = len(here)
+    experiment.decode("decode.max_active=999")
+    assert {part.row for part in here[count:]} == {"dense", "annealed_dropout"}
+    count = len(here)
+    np.save(experiment.paths.align / "log_prior.npy", np.zeros(UNITS.num_units, np.float32))
+    experiment.decode("decode.max_active=999")
+    assert len(here) > count
+    count = len(here)
+    experiment.decode("decode.max_active=999", "decode.backend=" + BACKENDS[0])
+    assert len(here) == count
+
+
+@needs_k2
+def test_scales_and_penalties_are_chosen_on_dev(experiment, here):
+    grid = {"lm_scales": "[0.7,1.0,2.0]", "insertion_penalties": "[-2.0,0.0,2.0]", "lattice_beam": "20"}
+    scores = experiment.decode(*(f"decode.{key}={value}" for key, value in grid.items()))
+    for row, value in scores.items():
+        weights = Weights(value["lm_scale"], value["insertion_penalty"])
+        assert len(value["tuning"]) == 2 * 3 * 3
+        plain = min(experiment.errors("dev", experiment.words(row, "dev", scale)) for scale in (0.5, 1.0))
+        assert value["dev"]["errors"] <= plain
+        words = experiment.words(row, "dev", value["acoustic_scale"], weights)
+        assert value["dev"]["errors"] == experiment.errors("dev", words)
+        words = experiment.words(row, "test", value["acoustic_scale"], weights)
+        assert value["test"]["errors"] == experiment.errors("test", words)
+    confirmed = [part for part in here if part.split == "dev" and not part.tune]
+    assert confirmed and all(len(part.settings) == 1 and part.settings[0].weights != PLAIN for part in confirmed)
+
+
+def test_plain_weights_are_kept_where_a_search_does_not_confirm_the_lattice(experiment):
+    config = experiment.config("decode.lm_scales=[0.5,1.0]")
+    stores = {split: FrameStore.open(experiment.paths.features(split)) for split in ("dev", "test", "noisy")}
+    evaluation = RowEvaluation(config, experiment.paths, rows(config)[0], "identity", stores, 1)
+    (part,) = evaluation.start()
+    truth = dict(zip(stores["dev"].ids, stores["dev"].texts))
+    nearly = {**truth, stores["dev"].ids[0]: ["ab"]}
+    best = evaluation.grid[0]
+    assert best.weights == Weights(0.5, 0.0)
+    (again,) = evaluation.done(part, {setting: truth if setting == best else nearly for setting in evaluation.grid})
+    assert (again.split, again.settings) == ("dev", (best,))
+    parts = evaluation.done(again, {best: {id_: ["too"] for id_ in truth}})
+    assert [(part.split, part.settings[0].weights) for part in parts] == [("test", PLAIN), ("noisy", PLAIN)]
+
+
+def test_parts_of_a_split_give_what_the_whole_gives(experiment, here, monkeypatch):
+    whole = experiment.decode()
+    monkeypatch.setattr(decode_parts, "PART_FRAMES", 100)
+    monkeypatch.setattr(decode_parts, "BATCH_FRAMES", 40)
+    count = len(here)
+    parts = experiment.decode("decode.beam=30.0000001")
+    assert len(here) - count > 10
+    for row in whole:
+        assert parts[row]["test"] == whole[row]["test"] and parts[row]["dev"] == whole[row]["dev"]
+    store = FrameStore.open(experiment.paths.features("dev"))
+    divided = decode_parts.divide(store, least=5)
+    assert sorted(position for part in divided for position in part) == list(range(len(store))) and len(divided) >= 5
+
+
+def test_every_third_frame(experiment):
+    net, store = load_net(experiment.paths.net("dense")), FrameStore.open(experiment.paths.features("test"))
+    frames = store.utterance(0)[:10]
+    assert len(log_posteriors(net, frames, 3)) == 4
+    assert torch.allclose(log_posteriors(net, frames, 3), log_posteriors(net, frames)[::3], atol=1e-6)
+
+
+def test_the_nets_own_prior(experiment, here):
+    scores = experiment.decode("decode.prior=posterior")
+    assert scores["dense"]["prior"].startswith("mean posterior")
+    store, net = FrameStore.open(experiment.paths.features("train")), load_net(experiment.paths.net("dense"))
+    logits = torch.relu(torch.from_numpy(np.array(store.frames))) * 3.0
+    expected = torch.softmax(logits.double(), dim=1).mean(dim=0).log().numpy()
+    np.testing.assert_allclose(mean_posterior(net, store), expected, atol=1e-5)
+    np.testing.assert_allclose(np.load(experiment.paths.scores("dense").with_suffix(".log_prior.npy")), expected, atol=1e-5)
+
+
+def test_characters_decide_where_they_are_the_headline(experiment, here):
+    config = experiment.config("corpus.error_rate=character")
+    stores = {split: FrameStore.open(experiment.paths.features(split)) for split in ("dev", "test", "noisy")}
+    evaluation = RowEvaluation(config, experiment.paths, rows(config)[0], "identity", stores, 1)
+    (part,) = evaluation.start()
+    first, second = evaluation.grid
+    ids = stores["dev"].ids
+    words = dict(zip(ids, stores["dev"].texts))
+    # One wrong word of three characters, or two wrong words of one character each.
+    position = next(i for i, text in enumerate(stores["dev"].texts) if text == ["two", "two"])
+    others = [i for i, text in enumerate(stores["dev"].texts) if text == ["b"]]
+    one_word = {**words, ids[position]: ["two", "ab"]}
+    two_words = {**words, **{ids[i]: ["a"] for i in others}}
+    parts = evaluation.done(part, {first: one_word, second: two_words})
+    assert parts[0].settings == (second,)
+
+
+def test_processes_give_what_this_process_gives(experiment):
+    scores = experiment.decode(nj=2)
+    assert scores["dense"]["test"]["errors"] == experiment.errors(
+        "test", experiment.words("dense", "test", scores["dense"]["acoustic_scale"])
+    )
