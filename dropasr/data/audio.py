@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dropasr import workers
 from dropasr.errors import DataError
 from dropasr.log import progress
 
@@ -98,7 +98,7 @@ def check_audio(recordings: RecordingSet, sample_rate: int, nj: int, any_rate: b
                 )
             tasks.append((recording.id, str(source.source), recording.sampling_rate, recording.num_samples, 0 if any_rate else sample_rate))
     if nj > 1 and len(tasks) >= _FEW:
-        with ProcessPoolExecutor(nj) as pool:
+        with workers.pool(nj, "fork") as pool:
             faults = [fault for fault in progress(pool.map(_audio_fault, tasks, chunksize=64), "reading audio", len(tasks)) if fault]
     else:
         faults = [fault for fault in map(_audio_fault, tasks) if fault]

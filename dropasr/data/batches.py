@@ -18,7 +18,8 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 def splice(frames: torch.Tensor, left: int, right: int, stride: int = 1) -> torch.Tensor:
     """Join each frame with its `left` predecessors and `right` successors: `(T, F)` → `(T, (left+1+right)*F)`.
 
-    With a `stride`, every stride-th frame from the first on: `(⌈T/stride⌉, (left+1+right)*F)`. Beyond the ends of the utterance the first and last frame are repeated, as Kaldi's splice-feats does.
+    With a `stride`, every stride-th frame from the first on: `(⌈T/stride⌉, (left+1+right)*F)`. Beyond the ends of the utterance the first
+    and last frame are repeated, as Kaldi's splice-feats does.
     """
     num_frames, num_features = frames.shape
     if num_frames == 0:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import multiprocessing
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 from lhotse import CutSet, Fbank, FbankConfig
 from lhotse.audio import set_audio_duration_mismatch_tolerance
 
+from dropasr import workers
 from dropasr.config import Config, FeaturesConfig
 from dropasr.data.audio import read_sphere_by_libsndfile
 from dropasr.data.normalisation import Moments, moments, normalise
@@ -242,8 +242,8 @@ def extract(config: Config, paths: Paths, nj: int) -> None:
     Raises StageError if a manifest is missing, DataError naming the cut whose audio cannot be used.
     """
     make_extractor(config.features, config.corpus.sample_rate)  # a wrong configuration is refused before any process starts
-    context = multiprocessing.get_context("fork")  # workers inherit the imported torch and lhotse, which take seconds to import
-    with ProcessPoolExecutor(max(1, nj), mp_context=context, initializer=_start_worker) as pool:
+    # Forked workers inherit the imported torch and lhotse, which take seconds to import.
+    with workers.pool(nj, "fork", _start_worker) as pool:
         try:
             prior: Moments | None = None
             for split in config.corpus.splits:

@@ -52,7 +52,10 @@ def variants(lattice: k2.Fsa, words_per_sequence: torch.Tensor, grid: Sequence[W
 
 
 def _pruned(lattice: k2.Fsa, beam: float) -> np.ndarray:
-    """Arcs whose best path lies within the beam, the beam halved until they are few enough; bool `(A,)`."""
+    """Arcs whose best path lies within the beam, the beam halved until they are few enough; bool `(A,)`.
+
+    The paths of these arcs are kept whole, so that what is left is connected.
+    """
     behind = lattice.get_arc_post(use_double_scores=True, log_semiring=False).numpy()
     kept = behind >= -beam
     while kept.sum() > MAX_ARCS:
@@ -81,7 +84,7 @@ def nbest(lattice: k2.Fsa, number: int, beam: float) -> list[tuple[list[int], fl
     # arc leads to a new one.
     arcs = np.stack([table[:, 0], table[:, 1], labels, scores.view(np.int32)], axis=1)
     arcs = np.concatenate([arcs, [[final, final + 1, FINAL, 0]]]).astype(np.int32)
-    acceptor = k2.connect(k2.Fsa(torch.from_numpy(arcs)))
+    acceptor = k2.Fsa(torch.from_numpy(arcs))
     fst = kaldifst.compile(k2.to_str_simple(acceptor, openfst=True), acceptor=True)
     kaldifst.rmepsilon(fst)
     paths = kaldifst.convert_nbest_to_vector(kaldifst.shortest_path(kaldifst.determinize(fst), number))

@@ -23,6 +23,8 @@ from dropasr.log import get_logger
 OUTPUT_BEAM = 0.1
 WIDER = 4.0
 BATCH_FRAMES = 20_000
+# Wide lattices of a large vocabulary take a hundred times the memory of best paths.
+LATTICE_FRAMES = 5_000
 
 
 def _partial(arcs: Arcs) -> Arcs:
@@ -75,15 +77,15 @@ class K2Search:
             for path, score in zip(paths, scores, strict=True)
         ]
 
-    def _batches(self, log_likelihoods: list[torch.Tensor]) -> Iterable[tuple[list[int], list[torch.Tensor]]]:
+    def _batches(self, log_likelihoods: list[torch.Tensor], frames: int) -> Iterable[tuple[list[int], list[torch.Tensor]]]:
         check_scores(log_likelihoods, self._num_units)
-        for batch in batches_by_frames([len(scores) for scores in log_likelihoods], BATCH_FRAMES):
+        for batch in batches_by_frames([len(scores) for scores in log_likelihoods], frames):
             yield batch, [log_likelihoods[index] for index in batch]
 
     def decode(self, log_likelihoods: list[torch.Tensor]) -> list[Hypothesis]:
         """See `dropasr.decoding.search.Search.decode`."""
         found: dict[int, Hypothesis] = {}
-        for batch, scores in self._batches(log_likelihoods):
+        for batch, scores in self._batches(log_likelihoods, BATCH_FRAMES):
             for index, hypothesis in zip(batch, self._search(self._fsa, scores, 1.0), strict=True):
                 found[index] = hypothesis or self._rescue(log_likelihoods[index], index)
         return [found[index] for index in range(len(log_likelihoods))]
@@ -100,7 +102,7 @@ class K2Search:
             return [[hypothesis.words for hypothesis in self.decode(log_likelihoods)]]
         found: list[dict[int, list[str]]] = [{} for _ in grid]
         fsa = self._with_graph_scores
-        for batch, scores in self._batches(log_likelihoods):
+        for batch, scores in self._batches(log_likelihoods, LATTICE_FRAMES):
             lattice = self._lattice(fsa, scores, 1.0, self._config.lattice_beam)
             for result, paths in zip(found, k2_lattice.variants(lattice, self._words_per_sequence, grid), strict=True):
                 result.update({index: self._text(path.tolist()) for index, path in zip(batch, paths, strict=True) if len(path)})
@@ -114,7 +116,7 @@ class K2Search:
         """See `dropasr.decoding.search.Search.nbest`."""
         found: dict[int, list[Hypothesis]] = {}
         beam = self._config.lattice_beam
-        for batch, scores in self._batches(log_likelihoods):
+        for batch, scores in self._batches(log_likelihoods, LATTICE_FRAMES):
             lattices = k2_lattice.split(self._lattice(self._fsa, scores, 1.0, beam))
             for index, lattice in zip(batch, lattices, strict=True):
                 unique: dict[tuple[str, ...], float] = {}

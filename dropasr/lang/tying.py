@@ -208,18 +208,22 @@ def fill(classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return result.reshape(classes.shape)
 
 
-def tie(units: OutputUnits, statistics: Statistics, method: str, num_units: int, min_count: int) -> OutputUnits:
-    """Units of left biphones: `method` is `count` or `likelihood` (then `num_units` of them, silence included).
-
-    Raises ConfigError where `num_units` cannot hold one unit per phone state.
-    """
-    wanted, least = num_units - units.silence_states, len(units.phones) * units.states_per_phone
-    if method == "likelihood" and wanted < least:
+def check_num_units(units: OutputUnits, num_units: int) -> None:
+    """Raises ConfigError where `num_units` cannot hold one unit per state of `units`, those without context."""
+    if num_units < units.num_units:
         raise ConfigError(
             f"lang.num_units: {len(units.phones)} phones of {units.states_per_phone} states and {units.silence_states} of silence"
-            f" need at least {least + units.silence_states} units, found {num_units}. Raise it, or set lang.tying=none."
+            f" need at least {units.num_units} units, found {num_units}. Raise it, or set lang.tying=none."
         )
-    classes = by_count(statistics.counts, min_count) if method == "count" else cluster(statistics, wanted, min_count)
+
+
+def tie(units: OutputUnits, statistics: Statistics, method: str, num_units: int, min_count: int) -> OutputUnits:
+    """Units of left biphones: `method` is `count` or `likelihood` (then `num_units` of them, silence included; see `check_num_units`)."""
+    if method == "count":
+        classes = by_count(statistics.counts, min_count)
+    else:
+        check_num_units(units, num_units)
+        classes = cluster(statistics, num_units - units.silence_states, min_count)
     classes = fill(classes, statistics.counts)
     sizes = classes.max(axis=0) + 1
     first = units.silence_states + np.cumsum(sizes.ravel()) - sizes.ravel()

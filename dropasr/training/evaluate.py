@@ -7,12 +7,12 @@ processes, so that one net keeps all of them busy too.
 from __future__ import annotations
 
 import heapq
-import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
 import dropasr
+from dropasr import workers
 from dropasr.config import Config, Row, rows
 from dropasr.data.store import FrameStore
 from dropasr.decoding.likelihoods import prior_path
@@ -75,7 +75,7 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
         paths.scores(row.name).unlink(missing_ok=True)
     stores = {split: FrameStore.open(paths.features(split)) for split in ("dev", *evaluation_sets(config))}
     evaluations = [RowEvaluation(config, paths, row, identity, stores, -(-nj // len(missing))) for row in missing]
-    with ProcessPoolExecutor(nj, multiprocessing.get_context("spawn")) as pool:
+    with workers.pool(nj) as pool:
         try:
             for _ in progress(_drive(config, paths, evaluations, pool, nj), "decoding", sum(item.total for item in evaluations)):
                 pass

@@ -23,7 +23,7 @@ from dropasr.lang.graph import installed_backends, make_transducers
 from dropasr.lang.graph_build import provide_graphs
 from dropasr.lang.lexicon import Lexicon
 from dropasr.lang.lexicon_build import alignment_lexicon
-from dropasr.lang.tying import left_context, tie, with_context
+from dropasr.lang.tying import check_num_units, left_context, tie, with_context
 from dropasr.lang.units import OutputUnits
 from dropasr.log import get_logger
 from dropasr.methods.base import BaseMethod, CommonOptions, Schedule
@@ -170,6 +170,8 @@ def make_graphs(config: Config, paths: Paths, lexicon: Lexicon, units: OutputUni
 def label(config: Config, paths: Paths, lexicon: Lexicon, backend: str, nj: int) -> tuple[Labelling, Split, Split]:
     """All rounds, from the last one that an earlier run of the same configuration finished."""
     units = OutputUnits(tuple(lexicon.phones), config.lang.states_per_phone, config.lang.silence_states)
+    if config.lang.tying == "likelihood":
+        check_num_units(units, config.lang.num_units)
     split = {name: FrameStore.open(paths.features(name)) for name in ("train", "dev")}
     train, dev = (Split.of(store, lexicon, units, config.corpus.max_dropped) for store in split.values())
     steps = plan(config)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from queue import Empty
 from typing import Any
 
+from dropasr import workers
 from dropasr.config import Config, Row, rows
 from dropasr.errors import DropasrError
 from dropasr.log import get_logger, progress
@@ -22,7 +22,6 @@ _messages: Any = None
 def _start_worker(messages: Any) -> None:
     global _messages
     _messages = messages
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _work(config: Config, paths: Paths, row: Row) -> None:
@@ -57,10 +56,9 @@ def run_jobs(config: Config, paths: Paths, wanted: list[Row], nj: int) -> None:
     if not waiting:
         return
     waiting.sort(key=lambda row: -_cost(config, row))
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
+    with multiprocessing.get_context("spawn").Manager() as manager:
         messages = manager.Queue()
-        with ProcessPoolExecutor(min(nj, len(waiting)), context, _start_worker, (messages,)) as pool:
+        with workers.pool(min(nj, len(waiting)), "spawn", _start_worker, (messages,)) as pool:
             for _ in progress(_drive(config, paths, waiting, nj, pool, messages), "training", len(waiting) * config.train.epochs):
                 pass
 

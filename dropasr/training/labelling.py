@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Protocol, Union
 import numpy as np
 import torch
 
+from dropasr import workers
 from dropasr.config import Config
 from dropasr.data.store import FrameStore
 from dropasr.decoding.alignment import align
@@ -155,8 +155,7 @@ class Labeller:
         self._language = _Language(lexicon, config.lang.silence_probability, config.align.beam, backend)
         self._pool: Union[ProcessPoolExecutor, None] = None
         if nj > 1:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(nj, context, _start_worker, (self._language,))
+            self._pool = workers.pool(nj, "spawn", _start_worker, (self._language,))
 
     def __enter__(self) -> Labeller:
         return self

@@ -12,7 +12,7 @@ import torch
 
 from dropasr.config import Config
 from dropasr.data.store import FrameStore, FrameStoreWriter
-from dropasr.errors import DataError
+from dropasr.errors import ConfigError, DataError
 from dropasr.lang.lexicon import Lexicon
 from dropasr.lang.units import OutputUnits
 from dropasr.models.feedforward import FeedForward
@@ -133,6 +133,12 @@ def test_a_killed_stage_goes_on_after_its_last_round(paths, tmp_path, monkeypatc
     assert done == ["tying", "biphone round 1"]
     run(config(lang={**TIED, "num_units": 9}, align={"beam": 100}), paths)
     assert len(done) == 8
+
+
+def test_too_few_units_are_refused_before_anything_is_done(paths):
+    with pytest.raises(ConfigError, match=r"lang\.num_units: 3 phones of 2 states and 1 of silence need at least 7 units, found 6"):
+        run(config(lang={**TIED, "num_units": 6}), paths)
+    assert not paths.align.exists()
 
 
 def test_a_damaged_round_is_named(paths):

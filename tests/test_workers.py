@@ -1,0 +1,54 @@
+"""Processes of a pool end with the process that made them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from dropasr import workers
+
+PROGRAM = """
+import os, time
+from dropasr import workers
+
+if __name__ == "__main__":
+    with workers.pool(2, "METHOD") as pool:
+        print(*[future.result() for future in [pool.submit(os.getpid) for _ in range(1)]], flush=True)
+        time.sleep(60)
+"""
+
+
+def _alive(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _threads() -> str | None:
+    return os.environ.get("OMP_NUM_THREADS")
+
+
+def test_workers_of_a_killed_process_end(tmp_path):
+    for method in ("spawn", "fork"):
+        program = tmp_path / f"{method}.py"
+        program.write_text(PROGRAM.replace("METHOD", method))
+        parent = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+        worker = int(parent.stdout.readline())
+        assert _alive(worker) and worker != parent.pid
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        until = time.monotonic() + 20
+        while _alive(worker) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not _alive(worker), method
+        parent.stdout.close()
+
+
+def test_a_worker_has_one_thread():
+    with workers.pool(0, "fork") as pool:
+        assert pool.submit(_threads).result() == "1"
