@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Callable, Literal, Union
 
+Initializer = Union[Callable[..., None], None]
 _SECONDS = 1.0
 
 
@@ -18,7 +19,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _start(parent: int, initializer: Union[Callable[..., None], None], arguments: tuple[Any, ...]) -> None:
+def _start(parent: int, initializer: Initializer, arguments: tuple[Any, ...]) -> None:
     # Two processes with a thread for each core would wait for each other; libraries read this when they are imported.
     os.environ["OMP_NUM_THREADS"] = "1"
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -27,7 +28,7 @@ def _start(parent: int, initializer: Union[Callable[..., None], None], arguments
 
 
 def pool(
-    nj: int, method: Literal["spawn", "fork"] = "spawn", initializer: Union[Callable[..., None], None] = None, arguments: tuple[Any, ...] = ()
+    nj: int, method: Literal["spawn", "fork"] = "spawn", initializer: Initializer = None, arguments: tuple[Any, ...] = ()
 ) -> ProcessPoolExecutor:
     """`nj` (at least one) processes with one thread each. `fork` shares what is imported, `spawn` starts afresh.
 
