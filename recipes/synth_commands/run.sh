@@ -8,7 +8,7 @@
 set -euo pipefail
 
 recipe=$(dirname "${BASH_SOURCE[0]}")
-root=$recipe/../..
+root=$(realpath --relative-to="$PWD" "$recipe/../..") # relative, so that the recorded commands hold on other machines
 exec bash "$root/local/recipe.sh" "$recipe" --conf "$root/conf/synth_commands.yaml" \
   --data-dir "$root/data/synth_commands_recipe" --exp-dir "$root/exp/synth_commands_recipe" \
   --set corpus.options.test_utterances=1520 --set corpus.options.dev_utterances=600 --set "experiment.budgets=[0.25,0.125,0.0625]" "$@"
