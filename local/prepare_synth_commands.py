@@ -1,15 +1,15 @@
 """Voice-assistant commands, synthesised on the spot with eSpeak NG, with noise and simulated rooms. No download, no recorded speech.
 
-A speaker is a voice variant, whatever its accent, because utterances of one variant are not independent. The variants (and their near
-copies) are disjoint between train, dev and test, and babble is spoken by variants of its own. Every sentence is drawn independently: a
-short test sentence may also occur in training, the report counts how many do. The same options give the same bytes, whatever the
-number of processes.
+A speaker is a voice variant drawn at random (synth/voices.py), whatever its accent, because utterances of one variant are not independent.
+Train, dev, test and babble have speakers of their own. Every sentence is drawn independently: a short test sentence may also occur in
+training, the report counts how many do. The same options give the same bytes, whatever the number of processes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import random
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -20,22 +20,15 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, model_validator
 from synth import acoustics, grammar, pronunciation
-from synth.espeak import SAMPLE_RATE, Espeak
+from synth.espeak import SAMPLE_RATE
+from synth.voices import Voices
 
 from dropasr.config import CorpusConfig, Options
 from dropasr.errors import DataError
 from dropasr.files import write_text
 from dropasr.log import progress
 
-# Left out: whispering, croaking, echoing and robot voices, and those whose breath noise differs from run to run (Alicia, f2,
-# f3, f5, sandro, victor). Near copies of a voice (steph, steph2, steph3) stand in one split.
-TRAIN = (
-    "Alex Andrea Annie Diogo Gene Gene2 Henrique Hugo Mario Mike Reed adam anika aunty belinda benjamin boris david edward edward2"
-    " f1 gustave iven2 iven3 iven4 klatt6 m1 m3 m6 marcelo max michel miguel mike2 quincy rob robert"
-).split()
-DEV = "Nguyen antonio kaukovalta m7 m8 pedro travis".split()
-TEST = "Andy Denis Lee Michael Storm ed f4 grandma ian linda m2 m4 m5 paul shelby steph steph2 steph3".split()
-BABBLE = "fast grandpa john klatt4 norbert pablo".split()
+BABBLE_SPEAKERS = 12
 _BABBLE_CLIPS = 24
 
 
@@ -54,21 +47,21 @@ class PrepareOptions(Options):
     """Sentences drawn from the grammar, by a seed of their own, for the n-gram."""
     accents: list[str] = Field(default=["en-us", "en", "en-gb-x-rp", "en-us-nyc", "en-gb-scotland", "en-029"], min_length=1)
     """eSpeak NG's languages that the voice variants speak (`en` is British English)."""
-    accents_per_variant: int = Field(default=4, ge=1)
-    """Accents that each voice variant speaks with, taken in turn; they remain one speaker."""
-    train_variants: list[str] = Field(default=TRAIN, min_length=1)
-    """Voice variants of the training set."""
-    dev_variants: list[str] = Field(default=DEV, min_length=1)
-    """Voice variants of the development set."""
-    test_variants: list[str] = Field(default=TEST, min_length=1)
-    """Voice variants of the test set."""
+    accents_per_speaker: int = Field(default=2, ge=1)
+    """Accents that each speaker has, taken in turn."""
+    train_speakers: int = Field(default=150, ge=1)
+    """Speakers of the training set."""
+    dev_speakers: int = Field(default=30, ge=1)
+    """Speakers of the development set."""
+    test_speakers: int = Field(default=60, ge=1)
+    """Speakers of the test set."""
     rate_low: int = Field(default=170, ge=80, le=450)
     """Slowest rate, words per minute."""
     rate_high: int = Field(default=270, ge=80, le=450)
     """Fastest rate, words per minute."""
-    snr_low: float = 8.0
+    snr_low: float = -1.0
     """Lowest signal-to-noise ratio, dB."""
-    snr_high: float = 25.0
+    snr_high: float = 15.0
     """Highest signal-to-noise ratio, dB."""
     babble_probability: float = Field(default=0.4, ge=0, le=1)
     """Share of the utterances whose noise is babble; the noise of the others is coloured (white to brown)."""
@@ -85,10 +78,6 @@ class PrepareOptions(Options):
             low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
             if low > high:
                 raise ValueError(f"{name}_low is {low}, above {name}_high {high}")
-        variants = [*self.train_variants, *self.dev_variants, *self.test_variants, *BABBLE]
-        twice = sorted({variant for variant in variants if variants.count(variant) > 1})
-        if twice:
-            raise ValueError(f"the variants of train, dev, test and babble ({', '.join(BABBLE)}) must differ, but {twice} stand twice")
         return self
 
 
@@ -99,39 +88,40 @@ class Utterance:
     id: str
     speaker: str
     words: list[str]
-    voice: str
+    accent: str
     rate: int
     pitch: int
     pitch_range: int
 
 
+def speakers(options: PrepareOptions, split: str) -> list[str]:
+    """The speakers of a split (or of `babble`)."""
+    count = BABBLE_SPEAKERS if split == "babble" else getattr(options, f"{split}_speakers")
+    return [f"{split}{options.seed}-{index:03d}" for index in range(count)]
+
+
 def _plan(options: PrepareOptions, split: str) -> list[Utterance]:
-    """Who says what and how. Each variant and accent has a pitch and a rate of its own, each utterance varies around them."""
+    """Who says what and how. Each speaker and accent has a pitch and a rate of its own, each utterance varies around them."""
     utterances = []
     accents = options.accents
     voices = [
-        (variant, accents[(number + step) % len(accents)])
-        for step in range(min(options.accents_per_variant, len(accents)))
-        for number, variant in enumerate(getattr(options, f"{split}_variants"))
+        (speaker, accents[(number + step) % len(accents)])
+        for step in range(min(options.accents_per_speaker, len(accents)))
+        for number, speaker in enumerate(speakers(options, split))
     ]
     for index in range(getattr(options, f"{split}_utterances")):
-        variant, accent = voices[index % len(voices)]
-        voice = f"{variant}-{accent}"
+        speaker, accent = voices[index % len(voices)]
+        voice = f"{speaker}-{accent}"
         own, drawn = random.Random(f"{options.seed}/{voice}"), random.Random(f"{options.seed}/{split}/{index}")
         pitch, pitch_range = own.randint(35, 65) + drawn.randint(-6, 6), own.randint(35, 65) + drawn.randint(-10, 10)
         rate = round(options.rate_low + (options.rate_high - options.rate_low) * (0.5 * own.random() + 0.5 * drawn.random()))
         words = grammar.sentence(drawn)
-        utterances.append(Utterance(f"{voice}-{split}-{index:05d}", variant, words, f"{accent}+{variant}", rate, pitch, pitch_range))
+        utterances.append(Utterance(f"{voice}-{index:05d}", speaker, words, accent, rate, pitch, pitch_range))
     return utterances
 
 
 def _generator(*key: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:16], "big"))
-
-
-@lru_cache(maxsize=1)
-def _synthesiser() -> Espeak:
-    return Espeak()
 
 
 @lru_cache(maxsize=2)
@@ -143,20 +133,20 @@ def _resampler(sample_rate: int):  # noqa: ANN202 - torchaudio is imported late
     return torchaudio.transforms.Resample(SAMPLE_RATE, sample_rate, dtype=torch.float64)
 
 
-def _speak(words: list[str], voice: str, rate: int, pitch: int, pitch_range: int, sample_rate: int) -> np.ndarray:
+def _speak(words: list[str], speaker: str, accent: str, rate: int, pitch: int, pitch_range: int, sample_rate: int) -> np.ndarray:
     import torch
 
-    samples = _synthesiser().speak(" ".join(words).lower(), voice, rate, pitch, pitch_range)
+    samples = _voices.speak(" ".join(words).lower(), speaker, accent, rate, pitch, pitch_range)
     return _resampler(sample_rate)(torch.from_numpy(samples / 32768.0)).numpy()
 
 
 @lru_cache(maxsize=3)
-def _babble_clips(seed: int, split: str, accents: tuple[str, ...], sample_rate: int) -> list[np.ndarray]:
+def _babble_clips(seed: int, talkers: tuple[str, ...], split: str, accents: tuple[str, ...], sample_rate: int) -> list[np.ndarray]:
     clips = []
     for index in range(_BABBLE_CLIPS):
         drawn = random.Random(f"{seed}/babble/{split}/{index}")
-        voice = f"{drawn.choice(accents)}+{BABBLE[index % len(BABBLE)]}"
-        clips.append(acoustics.trim(_speak(grammar.sentence(drawn), voice, 180, drawn.randint(30, 70), 50, sample_rate), 0))
+        accent, talker, pitch = drawn.choice(accents), talkers[index % len(talkers)], drawn.randint(30, 70)
+        clips.append(acoustics.trim(_speak(grammar.sentence(drawn), talker, accent, 180, pitch, 50, sample_rate), 0))
     return clips
 
 
@@ -165,13 +155,14 @@ def _make(options: PrepareOptions, split: str, utterance: Utterance, sample_rate
     import soundfile
 
     generator = _generator(options.seed, utterance.id)
-    clean = _speak(utterance.words, utterance.voice, utterance.rate, utterance.pitch, utterance.pitch_range, sample_rate)
+    said = (utterance.speaker, utterance.accent, utterance.rate, utterance.pitch, utterance.pitch_range)
+    clean = _speak(utterance.words, *said, sample_rate)
     samples = acoustics.trim(clean, int(generator.uniform(0.05, 0.15) * sample_rate))
     if generator.random() < options.reverb_probability:
         reverberation = generator.uniform(options.reverb_low, options.reverb_high)
         samples = acoustics.convolve(samples, acoustics.room(generator, sample_rate, reverberation, generator.uniform(0, 10)))
     if generator.random() < options.babble_probability:
-        clips = _babble_clips(options.seed, split, tuple(options.accents), sample_rate)
+        clips = _babble_clips(options.seed, tuple(speakers(options, "babble")), split, tuple(options.accents), sample_rate)
         noise = acoustics.babble(generator, len(samples), clips, int(generator.integers(3, 7)))
     else:
         noise = acoustics.coloured_noise(generator, len(samples), generator.uniform(0, 2))
@@ -180,10 +171,15 @@ def _make(options: PrepareOptions, split: str, utterance: Utterance, sample_rate
     return len(samples)
 
 
-def _start_worker() -> None:
+_voices: Voices
+
+
+def _start_worker(folder: Path) -> None:
+    global _voices
     import torch
 
     torch.set_num_threads(1)
+    _voices = Voices(folder / str(os.getpid()))
 
 
 def _work(task: tuple[PrepareOptions, str, Utterance, int, Path]) -> int:
@@ -197,7 +193,8 @@ def prepare(corpus: CorpusConfig, options: PrepareOptions, folder: Path, nj: int
     if corpus.corpus_dir is not None:
         raise DataError(f"corpus {corpus.name} is made on the spot: corpus.corpus_dir '{corpus.corpus_dir}' means nothing. Leave it out.")
     audio = folder / "wav"
-    shutil.rmtree(audio, ignore_errors=True)
+    for made in (audio, folder / "voices"):
+        shutil.rmtree(made, ignore_errors=True)
     plans = {split: _plan(options, split) for split in ("train", "dev", "test")}
     drawn = random.Random(f"{options.seed}/lm")
     text = [grammar.sentence(drawn) for _ in range(options.lm_sentences)]
@@ -205,7 +202,8 @@ def prepare(corpus: CorpusConfig, options: PrepareOptions, folder: Path, nj: int
     for split, plan in plans.items():
         (audio / split).mkdir(parents=True)
         tasks += [(options, split, utterance, corpus.sample_rate, audio / split / f"{utterance.id}.wav") for utterance in plan]
-    with ProcessPoolExecutor(nj, mp_context=multiprocessing.get_context("fork"), initializer=_start_worker) as pool:
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(nj, context, _start_worker, (folder / "voices",)) as pool:
         pronunciations = pool.submit(pronunciation.lexicon, grammar.vocabulary(), text)
         lengths = list(progress(pool.map(_work, tasks, chunksize=8), "synthesising speech", len(tasks)))
     lines = [f"{word} {phones}" for word, variants in pronunciations.result().items() for phones in variants]

@@ -30,10 +30,11 @@ class Espeak:
     them, and takes half a millisecond; it works only while nothing else in the process has the library loaded.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, data: Path | None = None) -> None:
+        """`data`: a folder `espeak-ng-data`; by default that of the wheel."""
         import espeakng_loader
 
-        self.data = Path(espeakng_loader.get_data_path())
+        self.data = data or Path(espeakng_loader.get_data_path())
         self._library_path = espeakng_loader.get_library_path()
         self._callback = _Callback(self._collect)
         self._chunks: list[np.ndarray] = []

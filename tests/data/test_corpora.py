@@ -158,7 +158,7 @@ def test_a_download_is_prepared_from_where_lhotse_put_it(corpora: Path, paths: P
         ("local/prepare_fsd.py", {}, "did you mean 'local/prepare_fsdd.py'?"),
         ("local/prepare_fsdd.py", {"digit_low": 3}, "unknown key 'digit_low' .did you mean 'digits_low'?"),
         ("local/prepare_fsdd.py", {"digits_low": 9}, "digits_low is 9, above digits_high 7"),
-        ("local/prepare_synth_commands.py", {"dev_variants": ["m1"]}, "m1.* stand twice"),
+        ("local/prepare_synth_commands.py", {"snr_low": 30}, "snr_low is 30.*, above snr_high 15"),
         ("lhotse:yesno", {"dev_utterance": 3}, "did you mean 'dev_utterances'?"),
     ],
 )
