@@ -8,11 +8,9 @@ training, the report counts how many do. The same options give the same bytes, w
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import random
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +21,7 @@ from synth import acoustics, grammar, pronunciation
 from synth.espeak import SAMPLE_RATE
 from synth.voices import Voices
 
+from dropasr import workers
 from dropasr.config import CorpusConfig, Options
 from dropasr.errors import DataError
 from dropasr.files import write_text
@@ -202,8 +201,7 @@ def prepare(corpus: CorpusConfig, options: PrepareOptions, folder: Path, nj: int
     for split, plan in plans.items():
         (audio / split).mkdir(parents=True)
         tasks += [(options, split, utterance, corpus.sample_rate, audio / split / f"{utterance.id}.wav") for utterance in plan]
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(nj, context, _start_worker, (folder / "voices",)) as pool:
+    with workers.pool(nj, "fork", _start_worker, (folder / "voices",)) as pool:
         pronunciations = pool.submit(pronunciation.lexicon, grammar.vocabulary(), text)
         lengths = list(progress(pool.map(_work, tasks, chunksize=8), "synthesising speech", len(tasks)))
     lines = [f"{word} {phones}" for word, variants in pronunciations.result().items() for phones in variants]
