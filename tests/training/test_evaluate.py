@@ -65,7 +65,7 @@ def here(monkeypatch):
         decoded.append(part)
         return decode_parts.decode_part(config, paths, part)
 
-    monkeypatch.setattr(evaluate, "ProcessPoolExecutor", HereExecutor)
+    monkeypatch.setattr(evaluate.workers, "pool", HereExecutor)
     monkeypatch.setattr(evaluate, "decode_part", recorded)
     return decoded
 
