@@ -169,27 +169,25 @@ def _states(pdfs: list[int], first: int, biphone: int) -> list[tuple[int, int, i
 
 
 def _states_with_skips(pdfs: list[int], first: int, biphone: int) -> list[tuple[int, int, int, int, float]]:
-    """As `_states`, for every sequence of one frame or more in which no state comes after a later one.
+    """As `_states`, but states may be skipped: the phone passes in one frame of its middle state, or from its first state on.
 
-    Only the last state can be left: any other is also entered as the last frame of the phone, which leads to the last state. A
-    graph without epsilons repeats the arcs behind a phone for each of its states that can be left, so that one is cheapest.
+    Only the last state can be left. A phone that ends in another one takes it for one frame, which leads to the last state. A graph
+    without epsilons repeats the arcs behind a phone for each state that can be left, and those into it for each that can be entered;
+    with every choice of states it had three times the arcs and found more errors.
     """
     last = first + len(pdfs) - 1
-    rows = [(last, last, pdfs[-1] + 1, 0, 0.0), (last, 0, 0, 0, 0.0)]
+    rows = {(0, first, pdfs[0] + 1, biphone, 0.0), (0, last, pdfs[(len(pdfs) - 1) // 2] + 1, biphone, 0.0), (last, 0, 0, 0, 0.0)}
     for state, pdf in enumerate(pdfs, start=first):
-        rows.append((0, last, pdf + 1, biphone, 0.0))
-        rows += [(before, last, pdf + 1, 0, 0.0) for before in range(first, min(state + 1, last))]
-        if state < last:
-            rows.append((0, state, pdf + 1, biphone, 0.0))
-            rows += [(before, state, pdf + 1, 0, 0.0) for before in range(first, state + 1)]
-    return rows
+        rows.add((state, state, pdf + 1, 0, 0.0))
+        rows |= {(before, after, pdf + 1, 0, 0.0) for before in range(first, state) for after in (state, last)}
+    return sorted(rows)
 
 
 def hmm_transducer(units: OutputUnits, symbols: PhoneSymbols, skips: bool = False) -> Arcs:
     """H: units + 1 to left biphones. Left to right with self-loops, all transitions equally likely.
 
-    Their probability is a constant per frame, the same for every path, and is left out. With `skips` a phone of n states passes in
-    1 to n frames or more, for scores at a lower frame rate; without, in n or more.
+    Their probability is a constant per frame, the same for every path, and is left out. With `skips` a phone passes in one frame or
+    more, for scores at a lower frame rate; without, in as many as it has states or more.
     """
     make = _states_with_skips if skips else _states
     rows: list[tuple[int, int, int, int, float]] = []

@@ -161,7 +161,7 @@ def make_graphs(config: Config, paths: Paths, lexicon: Lexicon, units: OutputUni
     arpa, words, silence = paths.lang / "lm.arpa", paths.lang / "words.txt", config.lang.silence_probability
     skips = config.train.frame_subsampling > 1
     hashes = {file.name: sha256_file(file) for file in (arpa, words, paths.lang / "lexicon.txt")}
-    inputs = {**hashes, "units": units.describe(), "silence_probability": silence, "skips": skips}
+    inputs = {**hashes, "units": units.describe(), "silence_probability": silence, "topology": "skips" if skips else "whole"}
     return provide_graphs(
         paths.align, paths.graphs, inputs, lambda: make_transducers(lexicon, units, silence, arpa, words, skips), installed_backends()
     )
