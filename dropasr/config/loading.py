@@ -1,0 +1,152 @@
+"""A whole configuration: its sections, the rows it makes, and how it is read from YAML files and `--set`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import model_validator
+
+from dropasr.config.base import REPOSITORY, Options, nearest, parse_options
+from dropasr.config.corpus import CorpusConfig, FeaturesConfig, LangConfig
+from dropasr.config.experiment import AlignConfig, DecodeConfig, ExperimentConfig, RtfConfig, TrainConfig
+from dropasr.errors import ConfigError
+
+
+class Config(Options):
+    """One experiment."""
+
+    corpus: CorpusConfig
+    """Recordings and transcripts."""
+    features: FeaturesConfig = FeaturesConfig()
+    """Log-mel filterbanks."""
+    lang: LangConfig = LangConfig()
+    """Lexicon, n-gram, output units."""
+    align: AlignConfig = AlignConfig()
+    """Flat start."""
+    model: dict[str, Any] = {}
+    """`name` of a file of dropasr/models, and its options."""
+    methods: dict[str, dict[str, Any]] = {}
+    """Options of the methods named in `experiment`; `method` names the file of dropasr/methods."""
+    experiment: ExperimentConfig = ExperimentConfig()
+    """Rows of the table."""
+    train: TrainConfig = TrainConfig()
+    """Training."""
+    decode: DecodeConfig = DecodeConfig()
+    """Search."""
+    rtf: RtfConfig = RtfConfig()
+    """Timing."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        if (self.train.criterion == "ctc") != (self.lang.units != "phones"):
+            fits = "chars or bpe" if self.train.criterion == "ctc" else "phones (or train.criterion ctc)"
+            raise ValueError(f"train.criterion {self.train.criterion} needs lang.units {fits}, found {self.lang.units}")
+        return self
+
+    @property
+    def scales(self) -> list[float]:
+        """Acoustic scales tried on dev with the criterion in use, rising."""
+        if self.train.criterion == "frames":
+            return sorted(self.decode.acoustic_scales)
+        return sorted(self.decode.ctc_scales) if self.decode.ctc == "hlg" else [1.0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One net of the table: `name` is also its folder."""
+
+    name: str
+    method: str
+    kind: Literal["large", "small", "compact"]
+    budget: float
+    """Share of the large net's multiply-adds to reach; 0.0: no budget, the size is as learned (`controller: none`)."""
+
+
+def rows(config: Config) -> list[Row]:
+    """The nets that an experiment trains, the large ones first; a method that meets no budget makes one net, not one per budget."""
+    experiment = config.experiment
+    free = [method for method in experiment.compact if config.methods.get(method, {}).get("controller") == "none"]
+    result = [Row(method, method, "large", 1.0) for method in experiment.large]
+    for budget in experiment.budgets:
+        result += [Row(f"small_{method}@{budget:g}", method, "small", budget) for method in experiment.small]
+        result += [Row(f"{method}@{budget:g}", method, "compact", budget) for method in experiment.compact if method not in free]
+    return result + [Row(method, method, "compact", 0.0) for method in free]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML file whose top level is a mapping."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        siblings = [other.stem for other in path.parent.glob("*.yaml")]
+        raise ConfigError(f"{path}: no such configuration{nearest(path.stem, siblings)}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected 'section: …' lines, found {type(value).__name__}.")
+    return value
+
+
+def apply_setting(values: dict[str, Any], setting: str) -> None:
+    """Apply one `section.key=value` (the value is read as YAML) to a nested dictionary, in place."""
+    key, separator, text = setting.partition("=")
+    parts = key.split(".")
+    if not separator or len(parts) < 2 or not all(parts):
+        raise ConfigError(f"--set {setting}: expected section.key=value, such as --set train.epochs=5.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}.") from None
+    for part in parts[:-1]:
+        below = values.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {setting}: '{part}' is a value, not a section.")
+        values = below
+    values[parts[-1]] = value
+
+
+def _component(folder: Path, kind: str, name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    path = folder / kind / f"{name}.yaml"
+    if not path.exists():
+        path = REPOSITORY / "conf" / kind / f"{name}.yaml"
+    return {**read_yaml(path), **overrides}
+
+
+def load_config(
+    path: str | Path,
+    model: str | None = None,
+    method: str | None = None,
+    corpus_dir: str | None = None,
+    settings: list[str] | None = None,
+) -> Config:
+    """Read `conf/X.yaml` with the model and method files it names, then apply command-line options.
+
+    `model` replaces the model of the file, `method` the list `experiment.compact`, `corpus_dir` the folder of the corpus.
+    Raises ConfigError naming the file or option, the key, and the nearest valid one.
+    """
+    path = Path(path)
+    values = read_yaml(path)
+    for setting in settings or []:
+        apply_setting(values, setting)
+    if corpus_dir is not None:
+        values.setdefault("corpus", {})["corpus_dir"] = corpus_dir
+    if method is not None:
+        values.setdefault("experiment", {})["compact"] = [method]
+    own_model = values.get("model") or {}
+    name = model or own_model.get("name", "feedforward")
+    if model is not None and own_model.get("name", "feedforward") != model:
+        own_model = {}
+    values["model"] = {**_component(path.parent, "model", name, own_model), "name": name}
+    where = f"{path}{' with --set ' + ' '.join(settings) if settings else ''}"
+    config = parse_options(Config, values, where)
+    experiment = config.experiment
+    wanted = dict.fromkeys([*experiment.large, *experiment.small, *experiment.compact])
+    known = {file.stem for folder in (path.parent, REPOSITORY / "conf") for file in (folder / "method").glob("*.yaml")}
+    unknown = [key for key in config.methods if key not in known]
+    if unknown:
+        raise ConfigError(f"{where}: methods.{unknown[0]}: there is no conf/method/{unknown[0]}.yaml{nearest(unknown[0], list(known))}.")
+    methods = {key: {"method": key, **_component(path.parent, "method", key, config.methods.get(key, {}))} for key in wanted}
+    return config.model_copy(update={"methods": methods})
