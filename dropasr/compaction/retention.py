@@ -138,8 +138,10 @@ def split_half(
     """Correlation over units between the gradients of two halves of the items, one figure per group: how much signal, how much noise.
 
     Frames `(N, D)`, or utterances, alternate between the halves; masks are drawn independently; `batch` items are computed at a time.
-    1 is all signal, 0 a coin flip.
+    1 is all signal, 0 a coin flip (also of a single utterance, which has no second half).
     """
+    if len(targets) < 2:
+        return [0.0] * len(retention)
     halves = []
     for half in (0, 1):
         x, y = _items(inputs, targets, slice(half, None, 2))

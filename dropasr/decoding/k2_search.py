@@ -60,6 +60,8 @@ class K2Search:
 
     def weighted(self, weights: Weights) -> K2Search:
         """See `dropasr.decoding.search.Search.weighted`."""
+        if weights == self._weights:
+            return self  # a second copy of a large graph would not fit into every process
         return K2Search(self._graph, self._words, self._num_units, self._config, weights)
 
     def _text(self, sequences: Iterable[int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from dropasr.paths import Paths
 _log = get_logger(__name__)
 G2P_LIST = "g2p.txt"
 ALIGN_LEXICON = "lexicon-align.txt"
+_MARK = re.compile(r"<.*>|#.*")
 
 
 def given_file(value: str, key: str) -> Path:
@@ -62,6 +64,8 @@ def from_dictionary(
     source = lang.dictionary if lang.dictionary == PACKAGE else str(given_file(lang.dictionary, "lang.dictionary"))
     entries = read_dictionary(source, lang.stress)
     extra = given.entries if given is not None else {}
+    # Marks of other tools, such as the <unk> of an ARPA file, are no words: they must not get a pronunciation by their letters.
+    words = {word for word in words if word in required or word in extra or not (word == lang.unknown_word or _MARK.fullmatch(word))}
     own = {word: extra[word] for word in words | {lang.unknown_word} if word in extra}
     found, missing = look_up(words - own.keys(), entries)
     begin = time.perf_counter()

@@ -87,7 +87,7 @@ class GradualRemoval(BaseMethod):
             return
         interval = (end - begin) / self.options.passes
         # A small excess guards against rounding: the last pass must fall on the last step before `end`.
-        passed, due = (max(int((time - begin) / interval + 1e-9), 0) for time in (before, now))
+        passed, due = (min(max(int((time - begin) / interval + 1e-9), 0), self.options.passes) for time in (before, now))
         if due <= passed:
             return
         if held_out is None:

@@ -101,9 +101,12 @@ def collect(config: Config, paths: Paths, folder: Path) -> None:
         raise StageError(f"{paths.results}: made with another configuration than the one given now. {again}.")
     run = load_run(config, paths)
     results = make_results(config, run).model_copy(update={"command": recorded.command})
+    places = {net.name: row_path(folder, results.corpus, paths.model, net.name, paths.seed, results.system) for net in run.nets}
+    for name, path in places.items():
+        if path.exists() and read_json(path).get("config_hash") != hashes[name]:
+            raise StageError(f"{path}: a row of another configuration. Remove it, or collect into another folder; nothing was overwritten.")
     for net in run.nets:
-        path = row_path(folder, results.corpus, paths.model, net.name, paths.seed, results.system)
-        _write(path, _stored(net, run, results, hashes, paths))
+        _write(places[net.name], _stored(net, run, results, hashes, paths))
     print(f"{results.corpus}, {paths.model}, seed {paths.seed}: {len(run.nets)} rows written to {folder.name}/rows")
 
 

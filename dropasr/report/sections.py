@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from dropasr.report import plots
-from dropasr.report.claims import MIN_WORDS
+from dropasr.report.claims import FEW_SPEAKERS, MIN_WORDS
 from dropasr.report.load import Net, Run
 from dropasr.report.page import Block, Bullets, Figure, Heading, Text
 from dropasr.report.results import budget_text, label
 from dropasr.report.schema import Comparison, ResultRow, Results, Stack
 from dropasr.report.tables import Table, comparison_table, detail_table, extra_table, interval, main_table, rtf, units
 from dropasr.runtime.busy import BUSY_SHARE, busy_caution
-
-FEW_SPEAKERS = 10
 
 
 def by_name(results: Results) -> dict[str, ResultRow]:

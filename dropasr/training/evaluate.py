@@ -43,6 +43,8 @@ def decoding_identity(config: Config, paths: Paths) -> str:
             "training": [config.train.criterion, config.train.frame_subsampling],
             "files": {f"{path.parent.name}/{path.name}": sha256_file(path) for path in files if path.exists()},
             "dropasr": dropasr.__version__,
+            # What chose the scales; left out where it is the usual one.
+            **({"error_rate": config.corpus.error_rate} if config.corpus.error_rate != "word" else {}),
         }
     )
 

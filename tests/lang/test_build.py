@@ -176,3 +176,14 @@ def test_words_of_dev_are_pronounced_for_alignment_alone(paths, tmp_path):
     write_cuts(paths, "dev", ["yes", "no"])
     build(settings, paths, 1)
     assert alignment_lexicon(paths) == paths.lang / "lexicon.txt"
+
+
+def test_marks_of_other_tools_are_no_words(paths, tmp_path):
+    for split in ("train", "dev", "test"):
+        write_cuts(paths, split, ["YES NO"])
+    (tmp_path / "dict").write_text(DICTIONARY)
+    (tmp_path / "text").write_text("<unk> see <unk>\n#son no\n")
+    wanted = config(lexicon=None, dictionary=str(tmp_path / "dict"), texts=[str(tmp_path / "text")])
+    corpus = wanted.corpus.model_copy(update={"text": TextConfig(case="upper")})
+    build(wanted.model_copy(update={"corpus": corpus}), paths, 1)
+    assert set(Lexicon.load(paths.lang / "lexicon.txt").entries) == {"YES", "NO", "SEE"}

@@ -51,6 +51,12 @@ def test_several_removals_may_fall_on_one_step():
     assert net.widths == method.targets
 
 
+def test_the_last_step_of_a_short_run_removes_no_more_than_wanted():
+    # One step is longer than what is left until `end`: 1.6 epochs begin in the second step and end in the third.
+    net, method, _ = run("random_removal", epochs=6, steps=1, start=0.1, end=0.25, passes=9)
+    assert net.widths == method.targets
+
+
 def test_the_lot_depends_on_the_seed():
     first, again, other = (run("random_removal", seed=seed)[0].hidden[0].weight for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)

@@ -129,11 +129,12 @@ def test_claims_that_fall(tmp_path):
     assert "does not hold" in text and "| tie |" in text
 
 
-def test_few_seeds_are_said_with_the_verdict(tmp_path):
+def test_few_seeds_and_few_speakers_are_said_with_the_verdict(tmp_path):
+    few = "4 speakers only, too few for a reliable interval; "
     results = read(make_recipe(tmp_path, seeds=(1, 2), **MANY_WORDS))
-    assert results.claims and all(claim.seeds == 2 and claim.evidence.startswith("2 seeds only; ") for claim in results.claims)
+    assert results.claims and all(claim.seeds == 2 and claim.evidence.startswith(f"{few}2 seeds only; ") for claim in results.claims)
     results = read(make_recipe(tmp_path / "one", seeds=(1,), **MANY_WORDS))
-    assert all(claim.evidence.startswith("one seed only; ") for claim in results.claims)
+    assert all(claim.evidence.startswith(f"{few}one seed only; ") for claim in results.claims)
 
 
 def test_the_smallest_net_without_loss(tmp_path):
@@ -221,6 +222,18 @@ def test_collected_rows_are_left_alone(tmp_path, capsys):
     collect(config, paths, folder)
     assert "already in recipe/rows" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (folder / "rows").iterdir()} == before
+
+
+def test_rows_of_another_configuration_are_not_overwritten(tmp_path):
+    folder = make_recipe(tmp_path, seeds=(1,))
+    before = {path: path.read_bytes() for path in (folder / "rows").iterdir()}
+    config = make_config()
+    changed = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 99})})
+    paths = make_run(tmp_path / "changed", changed)
+    build(changed, paths, 1)
+    with pytest.raises(StageError, match="dense-seed1.json: a row of another configuration.*nothing was overwritten"):
+        collect(changed, paths, folder)
+    assert {path: path.read_bytes() for path in (folder / "rows").iterdir()} == before
 
 
 def test_unfinished_or_stale_runs_are_not_collected(tmp_path):

@@ -295,3 +295,9 @@ def test_processes_give_what_this_process_gives(experiment):
     assert scores["dense"]["test"]["errors"] == experiment.errors(
         "test", experiment.words("dense", "test", scores["dense"]["acoustic_scale"])
     )
+
+
+def test_the_error_rate_that_chooses_counts(experiment):
+    config = experiment.config()
+    changed = config.model_copy(update={"corpus": config.corpus.model_copy(update={"error_rate": "character"})})
+    assert evaluate.decoding_identity(changed, experiment.paths) != evaluate.decoding_identity(config, experiment.paths)
