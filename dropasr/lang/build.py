@@ -17,7 +17,16 @@ from dropasr.lang.lexicon import Lexicon
 from dropasr.lang.lexicon_build import from_dictionary, given_file, given_lexicon, restricted, save_for_alignment, spelled
 from dropasr.lang.ngram import NGram
 from dropasr.lang.pieces import write_pieces
-from dropasr.lang.texts import Sentences, choose_words, count_words, mean_frequencies, read_sentences, without_copies
+from dropasr.lang.texts import (
+    COPY_RULES,
+    HeldOut,
+    Sentences,
+    choose_words,
+    count_words,
+    mean_frequencies,
+    read_sentences,
+    without_copies,
+)
 from dropasr.log import get_logger
 from dropasr.paths import Paths
 
@@ -38,24 +47,35 @@ def transcripts(paths: Paths, split: str) -> Sentences:
     ]
 
 
+def _given_text(name: str, key: str, config: Config, held_out: HeldOut) -> Sentences:
+    """A text of the configuration without copies of dev and test sentences. Raises DataError where nothing is left."""
+    file = given_file(name, key)
+    found = read_sentences(file, Normaliser(config.corpus.text))
+    sentences, copies = without_copies(found, held_out)
+    left_out = ", ".join(f"{copies[rule]} {words}" for rule, words in COPY_RULES.items())
+    _log.info("%s: %d sentences; left out: %s", file.name, len(sentences), left_out)
+    if found and not sentences:
+        raise DataError(
+            f"{file} ({key}): all of its {len(found)} sentences are copies of dev or test sentences, which must not be in the text of the "
+            "language model. Give other text; where all sentences are known in advance, let the prepare script write lm_text.txt, or "
+            "give a model in lang.arpa."
+        )
+    return sentences
+
+
 def _sources(config: Config, paths: Paths, train: Sentences) -> list[Source]:
-    """Text for the n-gram; never transcripts of dev or test."""
+    """Text for the n-gram; never transcripts of dev or test, nor copies of them in a text that is given."""
     lang, made = config.lang, paths.manifests / "lm_text.txt"
-    normalise = Normaliser(config.corpus.text)
+    given = [(lang.text, "lang.text")] if lang.text is not None else []
+    given += [(name, "lang.texts") for name in lang.texts]
     sources = []
-    if lang.text is not None:
-        file = given_file(lang.text, "lang.text")
-        sources.append(Source(str(file), read_sentences(file, normalise)))
-    elif made.exists():
+    if lang.text is None and made.exists():
         sources.append(Source(str(made), read_sentences(made)))
-    if lang.texts or not sources:
+    if lang.texts or (lang.text is None and not sources):
         sources.insert(0, Source("train", train))
-    held_out = [line for split in config.corpus.splits if split != "train" for line in transcripts(paths, split)] if lang.texts else []
-    for name in lang.texts:
-        file = given_file(name, "lang.texts")
-        sentences, copies = without_copies(read_sentences(file, normalise), held_out)
-        _log.info("%s: %d sentences; %d copies of dev or test sentences left out", file.name, len(sentences), copies)
-        sources.append(Source(file.name, sentences))
+    if given:
+        held_out = HeldOut(line for split in config.corpus.splits if split != "train" for line in transcripts(paths, split))
+        sources += [Source(Path(name).name, _given_text(name, key, config, held_out)) for name, key in given]
     return sources
 
 

@@ -14,6 +14,14 @@ from dropasr.errors import DataError
 Sentences = list[list[str]]
 RUN = 10
 """A sentence of the text with this many words in a row from a dev or test transcript counts as a copy of it."""
+PART = 5
+"""So does a sentence of this many words or more that is itself a part of such a transcript."""
+COPY_RULES = {
+    "whole": "are dev or test sentences",
+    "part": f"of {PART} words or more are parts of one",
+    "run": f"have {RUN} words in a row from one",
+}
+"""The kinds of copies, and how the log speaks of them."""
 
 
 def read_sentences(path: Path, normalise: Callable[[str], str] | None = None) -> Sentences:
@@ -28,24 +36,45 @@ def read_sentences(path: Path, normalise: Callable[[str], str] | None = None) ->
         raise DataError(f"{path}: expected UTF-8 text, one sentence a line ({error}). Convert the file.") from None
 
 
-def _runs(sentence: Sequence[str]) -> Iterable[tuple[str, ...]]:
-    return (tuple(sentence[begin : begin + RUN]) for begin in range(len(sentence) - RUN + 1))
+def _runs(sentence: Sequence[str], length: int) -> Iterable[tuple[str, ...]]:
+    return (tuple(sentence[begin : begin + length]) for begin in range(len(sentence) - length + 1))
 
 
-def without_copies(sentences: Sentences, held_out: Iterable[Sequence[str]]) -> tuple[Sentences, int]:
-    """The sentences that are no copy of a held-out one, nor share `RUN` words in a row with one; and how many were left out."""
-    held_out = [tuple(sentence) for sentence in held_out]
-    whole, runs = set(held_out), set(chain.from_iterable(map(_runs, held_out)))
-    # Most sentences have no word pair that begins a run, and need no closer look.
-    pairs = {run[:2] for run in runs}
+class HeldOut:
+    """The sentences of dev and test, by what a text must not share with them."""
 
-    def is_copy(sentence: list[str]) -> bool:
-        if tuple(sentence) in whole:
-            return True
-        return len(sentence) >= RUN and not pairs.isdisjoint(zip(sentence, sentence[1:])) and not runs.isdisjoint(_runs(sentence))
+    def __init__(self, sentences: Iterable[Sequence[str]]) -> None:
+        held_out = [tuple(sentence) for sentence in sentences]
+        self._whole = set(held_out)
+        self._runs = set(chain.from_iterable(_runs(sentence, RUN) for sentence in held_out))
+        # Longer parts have a run.
+        self._parts = {part for sentence in held_out for length in range(PART, RUN) for part in _runs(sentence, length)}
+        # Most sentences have no word pair that begins a run, and need no closer look.
+        self._pairs = {run[:2] for run in self._runs}
 
-    kept = [sentence for sentence in sentences if not is_copy(sentence)]
-    return kept, len(sentences) - len(kept)
+    def rule(self, sentence: Sequence[str]) -> str | None:
+        """Which of COPY_RULES makes a copy of a sentence; None for a sentence that is none."""
+        words = tuple(sentence)
+        if words in self._whole:
+            return "whole"
+        if words in self._parts:
+            return "part"
+        if len(words) < RUN or self._pairs.isdisjoint(zip(words, words[1:])) or self._runs.isdisjoint(_runs(words, RUN)):
+            return None
+        return "run"
+
+
+def without_copies(sentences: Sentences, held_out: HeldOut) -> tuple[Sentences, Counter[str]]:
+    """The sentences that are no copies of held-out ones, whole or in part; and how many each of COPY_RULES left out."""
+    left_out: Counter[str] = Counter()
+    kept = []
+    for sentence in sentences:
+        rule = held_out.rule(sentence)
+        if rule is None:
+            kept.append(sentence)
+        else:
+            left_out[rule] += 1
+    return kept, left_out
 
 
 def count_words(sentences: Iterable[Sequence[str]]) -> Counter[str]:

@@ -63,6 +63,22 @@ def test_text_of_the_prepare_script_goes_before_transcripts(paths):
     )
 
 
+@pytest.mark.parametrize("key", ["text", "texts"])
+def test_a_given_text_is_rid_of_dev_and_test_sentences(paths, tmp_path, key):
+    write_cuts(paths, "test", ["no no yes"])
+    text = tmp_path / "text.txt"
+    text.write_text("yes yes maybe\nno yes\nno no yes\nno yes\n")
+    build(config(**{key: str(text) if key == "text" else [str(text)]}), paths, 1)
+    sentences = [["no", "yes"], ["no", "yes"], *([["yes", "no", "no"], ["no", "yes"]] if key == "texts" else [])]
+    expected = estimate(sentences, 2, "witten_bell", LEXICON)
+    model = NGram.from_arpa(paths.lang / "lm.arpa")
+    for history in ("yes", "no", "<s>"):
+        assert model.log10_probability("no", [history]) == pytest.approx(expected.log10_probability("no", [history]), abs=1e-6)
+    text.write_text("no no yes\nno\n")
+    with pytest.raises(DataError, match=r"text\.txt \(lang\.text.*all of its 2 sentences are copies of dev or test.*lm_text\.txt"):
+        build(config(**{key: str(text) if key == "text" else [str(text)]}), paths, 1)
+
+
 def test_lexicon_file_of_the_prepare_script(paths):
     (paths.manifests / "lexicon.txt").write_text("yes Y\nno N\n")
     build(config(lexicon=None), paths, 1)

@@ -1,14 +1,26 @@
 from __future__ import annotations
 
 import gzip
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dropasr.config import TextConfig
 from dropasr.data.text import Normaliser
 from dropasr.errors import DataError
-from dropasr.lang.texts import RUN, choose_words, count_words, mean_frequencies, read_sentences, without_copies
+from dropasr.lang.texts import (
+    COPY_RULES,
+    PART,
+    RUN,
+    HeldOut,
+    choose_words,
+    count_words,
+    mean_frequencies,
+    read_sentences,
+    without_copies,
+)
 
 
 def test_plain_and_packed_text_under_the_rules_of_the_corpus(tmp_path: Path):
@@ -31,13 +43,43 @@ def test_files_that_are_no_text(tmp_path: Path):
 
 
 def test_copies_of_held_out_sentences_go():
-    held_out = [[f"w{number}" for number in range(RUN + 2)], ["short", "one"]]
+    held_out = [[f"w{number}" for number in range(RUN + 2)], ["short", "one"], ["a", "b", "c", "d", "e", "f"]]
     run = held_out[0][1 : RUN + 1]
-    copies = [held_out[0], ["short", "one"], ["before", *run, "after"], run]
-    others = [run[:-1], ["x", *run[:-1], "y"], ["a", "short", "one"], held_out[0][::-1]]
-    kept, number = without_copies(copies + others, held_out)
-    assert kept == others and number == len(copies)
-    assert without_copies(others, []) == (others, 0)
+    copies = {
+        "whole": [held_out[0], ["short", "one"]],
+        "part": [held_out[0][3 : 3 + PART], held_out[0][: RUN - 1], ["b", "c", "d", "e", "f"]],
+        "run": [["before", *run, "after"], run],
+    }
+    others = [
+        held_out[0][: PART - 1],
+        ["x", *run[:-1], "y"],
+        ["a", "short", "one"],
+        held_out[0][::-1],
+        ["a", "b", "c", "d", "f"],
+        ["f", "short", "one", "a", "b"],
+    ]
+    kept, numbers = without_copies([*others[:2], *chain.from_iterable(copies.values()), *others[2:]], HeldOut(held_out))
+    assert kept == others and numbers == {rule: len(sentences) for rule, sentences in copies.items()}
+    assert without_copies(others, HeldOut([])) == (others, {})
+
+
+def test_the_filter_against_a_slow_one():
+    rng = np.random.default_rng(0)
+
+    def sentences(number: int) -> list[list[str]]:
+        return [list(rng.choice(["a", "b"], rng.integers(1, 16))) for _ in range(number)]
+
+    def inside(part: list[str], whole: list[str]) -> bool:
+        return f" {' '.join(part)} " in f" {' '.join(whole)} "
+
+    def is_copy(words: list[str]) -> bool:
+        runs = [words[begin : begin + RUN] for begin in range(len(words) - RUN + 1)]
+        return any(words == line or (len(words) >= PART and inside(words, line)) or any(inside(run, line) for run in runs) for line in held_out)
+
+    held_out, text = sentences(15), sentences(600)
+    kept, numbers = without_copies(text, HeldOut(held_out))
+    assert kept == [words for words in text if not is_copy(words)] and 100 < len(kept) < 550
+    assert sum(numbers.values()) == len(text) - len(kept) and min(numbers[rule] for rule in COPY_RULES) > 5
 
 
 def test_words_are_chosen_by_frequency():
