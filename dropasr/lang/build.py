@@ -12,8 +12,8 @@ from dropasr.data.text import Normaliser
 from dropasr.errors import ConfigError, DataError, StageError
 from dropasr.files import atomic_path, write_json
 from dropasr.lang import graph, language_model
-from dropasr.lang.language_model import Models, Source
-from dropasr.lang.lexicon import Lexicon
+from dropasr.lang.language_model import Dev, Models, Source, map_unknown
+from dropasr.lang.lexicon import SENTENCE_END, Lexicon
 from dropasr.lang.lexicon_build import from_dictionary, given_file, given_lexicon, restricted, save_for_alignment, spelled
 from dropasr.lang.ngram import NGram
 from dropasr.lang.pieces import write_pieces
@@ -115,36 +115,34 @@ def _lexicon(config: Config, paths: Paths, train: Sentences, frequencies: Mappin
     return lexicon, {**sizes, **figures}
 
 
-def _map_unknown(sentences: Sentences, lexicon: Lexicon, unknown_word: str) -> tuple[Sentences, int]:
-    """Words outside the lexicon replaced by the unknown word where the lexicon has one; and their number."""
-    count = sum(word not in lexicon.entries for sentence in sentences for word in sentence)
-    if count and unknown_word in lexicon.entries:
-        sentences = [[word if word in lexicon.entries else unknown_word for word in sentence] for sentence in sentences]
-    return sentences, count
-
-
-def _estimated(config: Config, sources: Sequence[Source], lexicon: Lexicon, dev: Sentences) -> Models:
+def _estimated(config: Config, sources: Sequence[Source], dev: Dev) -> Models:
     """Models of the text, and what the report says about it."""
     sizes = {"sentences": 0, "words": 0, "words_outside_lexicon": 0}
     mapped = []
     for source in sources:
-        sentences, unknown = _map_unknown(source.sentences, lexicon, config.lang.unknown_word)
+        sentences, unknown = map_unknown(source.sentences, dev.words, config.lang.unknown_word)
         words = sum(map(len, sentences))
         for key, number in zip(sizes, (len(sentences), words, unknown), strict=True):
             sizes[key] += number
         if unknown:
             _log.warning("%s: %d of %d words are not in the lexicon", source.name, unknown, words)
         mapped.append(Source(source.name, sentences))
-    models = language_model.estimated(config.lang, mapped, set(lexicon.entries), dev)
+    models = language_model.estimated(config.lang, mapped, dev)
     models.report.update(source=" + ".join(source.name for source in sources), **sizes)
     return models
 
 
-def _given(config: Config, file: Path, model: NGram, lexicon: Lexicon, dev: Sentences) -> Models:
-    if not model.vocabulary & lexicon.entries.keys():
+def _given(config: Config, file: Path, model: NGram, dev: Dev) -> Models:
+    """The given model, and what the report says about it. Raises DataError where model and lexicon have no word in common."""
+    words, entries = (names - {SENTENCE_END, config.lang.unknown_word} for names in (model.vocabulary, dev.words))
+    shared = words & entries
+    if not shared:
         raise DataError(f"{file}: none of its words is in the lexicon. Check upper and lower case, or give another model.")
+    if words != entries:
+        text = "%s: %d words; the graph has the %d that are among the %d of the lexicon, and no other word can be recognised"
+        _log.warning(text, file, len(words), len(shared), len(entries))
     models = language_model.given(config.lang, model, dev)
-    models.report.update(source=str(file))
+    models.report.update(source=str(file), model_words=len(words), graph_words=len(shared))
     return models
 
 
@@ -173,14 +171,13 @@ def build(config: Config, paths: Paths, nj: int = 1) -> None:
     sources = _sources(config, paths, train) if given is None else []
     lexicon, lexicon_report = _lexicon(config, paths, train, _frequencies(sources, lang.interpolate) if given is None else given.unigrams())
     lexicon.save(paths.lang / "lexicon.txt")
-    dev_words = (word for sentence in transcripts(paths, "dev") for word in sentence)
-    save_for_alignment(lang, paths, dev_words, lexicon)
+    dev = Dev(transcripts(paths, "dev"), lexicon.entries, lang.unknown_word)
+    save_for_alignment(lang, paths, count_words(dev.spoken), lexicon)
     write_pieces(lang, train, paths.lang)
     graph.save_words(paths.lang / "words.txt", graph.word_symbols(lexicon))
-    dev = _map_unknown(transcripts(paths, "dev"), lexicon, lang.unknown_word)[0]
     if given is None:
-        models = _estimated(config, sources, lexicon, dev)
+        models = _estimated(config, sources, dev)
     else:
-        models = _given(config, arpa, given, lexicon, dev)
+        models = _given(config, arpa, given, dev)
     _write(paths, models, arpa if lang.prune_to is None else None)
     write_json(paths.lang / "report.json", {"lexicon": lexicon_report, "language_model": models.report})

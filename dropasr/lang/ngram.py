@@ -16,7 +16,7 @@ contains it. No package of the index estimates ARPA models, hence the code here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,11 +43,6 @@ class Perplexity:
     words: int
     sentences: int
     out_of_vocabulary: int
-
-    @property
-    def oov_rate(self) -> float:
-        """Share of the words that the model does not know."""
-        return self.out_of_vocabulary / self.words if self.words else 0.0
 
 
 @dataclass(frozen=True)
@@ -139,19 +134,23 @@ class NGram:
         row = [self.numbers.get(each, NONE) for each in (*history, word)]
         return float(self.score(np.array([row], dtype=np.int64))[0])
 
-    def perplexity(self, sentences: Iterable[Sequence[str]]) -> Perplexity:
-        """Perplexity of sentences given as lists of words."""
+    def perplexity(self, sentences: Iterable[Sequence[str]], known: Set[str] | None = None) -> Perplexity:
+        """Perplexity of sentences given as lists of words; words of the model that are not among `known` count as outside it."""
         sentences = list(sentences)
         words = sum(map(len, sentences))
-        values = self.word_scores(sentences)
+        values = self.word_scores(sentences, known)
         log10 = float(values[np.isfinite(values)].sum())
         scored = int(np.isfinite(values).sum())
         value = 10.0 ** (-log10 / scored) if scored else math.nan
         return Perplexity(value, log10, words, len(sentences), words + len(sentences) - scored)
 
-    def word_scores(self, sentences: Iterable[Sequence[str]]) -> np.ndarray:
-        """log10 probability of every word and sentence end; minus infinity for words outside the vocabulary. float64 `(T,)`."""
-        return self.score(Text.encode(sentences, self.numbers).windows(self.order))
+    def word_scores(self, sentences: Iterable[Sequence[str]], known: Set[str] | None = None) -> np.ndarray:
+        """log10 probability of every word and sentence end; minus infinity for words outside the vocabulary, or outside `known`.
+        float64 `(T,)`."""
+        ends, numbers = (SENTENCE_BEGIN, SENTENCE_END), self.numbers
+        if known is not None:
+            numbers = {word: number for word, number in numbers.items() if word in known or word in ends}
+        return self.score(Text.encode(sentences, numbers).windows(self.order))
 
     def to_arpa(self, path: str | Path) -> None:
         """Write the ARPA file."""

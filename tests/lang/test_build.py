@@ -96,6 +96,28 @@ def test_given_arpa(paths, tmp_path):
         build(config(arpa=str(tmp_path / "given.arpa")), paths, 1)
 
 
+def test_words_that_the_graph_of_a_given_arpa_lacks_are_unknown(paths, tmp_path):
+    """`later` is in the model alone, `no` in the lexicon alone: neither can be recognised, whatever one of the two files says."""
+    write_cuts(paths, "train", ["yes yes no"])
+    write_cuts(paths, "dev", ["yes later", "no yes", "yes maybe yes"])
+    model = estimate([["yes", "later"], ["later", "yes"], ["yes"]], 2, "witten_bell", ["yes", "later", "maybe"])
+    model.to_arpa(tmp_path / "given.arpa")
+    build(config(lexicon={"yes": "Y EH S", "no": "N OW"}, arpa=str(tmp_path / "given.arpa")), paths, 1)
+    report = json.loads((paths.lang / "report.json").read_text())["language_model"]
+    assert report["dev_oov_percent"] == pytest.approx(100 * 3 / 7, abs=1e-3)
+    assert (report["model_words"], report["graph_words"]) == (3, 1)
+    pairs = [("yes", ["<s>"]), ("</s>", []), ("yes", []), ("</s>", ["yes"]), ("yes", ["<s>"]), ("yes", []), ("</s>", ["yes"])]
+    # What follows an unknown word has no history.
+    scores = [model.log10_probability(word, history) for word, history in pairs]
+    assert report["dev_perplexity"] == pytest.approx(10 ** (-sum(scores) / len(scores)), abs=1e-3)
+
+
+def test_a_word_that_is_mapped_to_the_unknown_word_is_unknown(paths):
+    build(config(), paths, 1)
+    report = json.loads((paths.lang / "report.json").read_text())["language_model"]
+    assert report["dev_oov_percent"] == 25.0  # "maybe" of four words, though <unk> has a pronunciation
+
+
 def test_errors(paths):
     with pytest.raises(ConfigError, match=r"lang\.arpa: no such file 'nowhere\.arpa'"):
         build(config(arpa="nowhere.arpa"), paths, 1)
