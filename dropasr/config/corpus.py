@@ -51,7 +51,8 @@ class CorpusConfig(Options):
     note: str = ""
     """A sentence that every report repeats, such as 'this corpus is synthetic'."""
     unknown_words: Literal["error", "map", "drop"] = "error"
-    """Transcript word outside the lexicon: stop, map it to `lang.unknown_word`, or drop the utterance."""
+    """Transcript word outside the lexicon: stop; or, in train, map it to `lang.unknown_word` or drop the utterance, while the references of
+    dev and the tests stay what was spoken, so that such words count as errors. With `lang.dictionary` no word of train is outside."""
     empty_transcripts: Literal["error", "drop"] = "error"
     """Empty transcript: stop or drop the utterance."""
     max_dropped: float = Field(default=0.01, ge=0, le=1)

@@ -72,6 +72,8 @@ def prepare(config: Config, paths: Paths, nj: int) -> None:
     report = _report(corpus, splits, paths.manifests / "lm_text.txt")
     write_json(paths.manifests / "report.json", report)
     _log(report)
+    if config.lang.dictionary is not None and corpus.unknown_words != "error":
+        _LOG.info("corpus.unknown_words %s changes nothing: lang.dictionary gives every word of train a pronunciation", corpus.unknown_words)
 
 
 def known_words(config: Config, folder: Path) -> set[str] | None:
@@ -171,6 +173,11 @@ def _log(report: dict[str, Any]) -> None:
             name, split["utterances"], split["hours"], split["words"], split["speakers"], len(split["dropped"]), split["seen"],
             sum(split["mapped_words"].values()),
         )  # fmt: skip
+        if split["unknown_words"]:
+            _LOG.warning(
+                "%s: %d words (%d different, such as %s) are not in the lexicon; they stay in the references and count as errors",
+                name, sum(split["unknown_words"].values()), len(split["unknown_words"]), next(iter(split["unknown_words"])),
+            )  # fmt: skip
     if report["one_speaker"]:
         _LOG.info("%s has one speaker: train and test share it", report["corpus"])
     if report["note"]:

@@ -30,6 +30,8 @@ class Split:
     cuts: list[MonoCut] = field(default_factory=list)
     dropped: list[dict[str, str]] = field(default_factory=list)
     mapped_words: Counter[str] = field(default_factory=Counter)
+    unknown_words: Counter[str] = field(default_factory=Counter)
+    """Words outside the lexicon that stay in the references of dev and the tests."""
     normalised: int = 0
 
     def sentences(self) -> list[str]:
@@ -50,6 +52,7 @@ class Split:
             "speakers": len(self.speakers()),
             "dropped": self.dropped,
             "mapped_words": dict(self.mapped_words),
+            "unknown_words": dict(self.unknown_words),
             "normalised_transcripts": self.normalised,
         }
 
@@ -113,7 +116,7 @@ def check_split(
     """Check one split and make its cuts, one per supervision, with transcripts normalised by `corpus.text`.
 
     `words` is the lexicon's vocabulary, None where no lexicon is known yet. Utterances with an empty transcript or a word outside the
-    lexicon are refused, dropped or mapped as `corpus` says. Raises DataError naming the id, what was expected and found, and the remedy.
+    lexicon are refused, dropped or mapped as `corpus` says; what is spoken in dev and the tests is never changed, nor left out for a word. Raises DataError naming the id, what was expected and found, and the remedy.
     """
     _check_unique((recording.id for recording in recordings), "recording", name)
     _check_unique((supervision.id for supervision in supervisions), "utterance", name)
@@ -169,6 +172,10 @@ def _transcript_fault(
             f"{where}: the word '{unknown[0]}' is not among the {len(words or ())} words of the lexicon. Add its pronunciation "
             "(lang.lexicon), or set corpus.unknown_words to map or drop."
         )
+    if split.name != "train":
+        # References are what was spoken: a word that nothing can recognise is an error of the recogniser, not of the test.
+        split.unknown_words.update(unknown)
+        return None
     if unknown and corpus.unknown_words == "drop":
         return f"the word '{unknown[0]}' is not in the lexicon"
     split.mapped_words.update(unknown)

@@ -63,7 +63,7 @@ def _given_text(name: str, key: str, config: Config, held_out: HeldOut) -> Sente
     return sentences
 
 
-def _sources(config: Config, paths: Paths, train: Sentences) -> list[Source]:
+def _sources(config: Config, paths: Paths, train: Sentences, references: Mapping[str, Sentences]) -> list[Source]:
     """Text for the n-gram; never transcripts of dev or test, nor copies of them in a text that is given."""
     lang, made = config.lang, paths.manifests / "lm_text.txt"
     given = [(lang.text, "lang.text")] if lang.text is not None else []
@@ -74,7 +74,7 @@ def _sources(config: Config, paths: Paths, train: Sentences) -> list[Source]:
     if lang.texts or (lang.text is None and not sources):
         sources.insert(0, Source("train", train))
     if given:
-        held_out = HeldOut(line for split in config.corpus.splits if split != "train" for line in transcripts(paths, split))
+        held_out = HeldOut(line for lines in references.values() for line in lines)
         sources += [Source(Path(name).name, _given_text(name, key, config, held_out)) for name, key in given]
     return sources
 
@@ -113,6 +113,19 @@ def _lexicon(config: Config, paths: Paths, train: Sentences, frequencies: Mappin
     sizes = {"words": len(lexicon.entries), "pronunciations": pronunciations, "phones": len(lexicon.phones) + 1}
     _log.info("lexicon: %d words, %d pronunciations, %d phones", *sizes.values())
     return lexicon, {**sizes, **figures}
+
+
+def _outside(references: Mapping[str, Sentences], lexicon: Lexicon) -> dict[str, dict[str, int]]:
+    """Running words of dev and the tests, and how many of them are not in the lexicon: all of these are errors, whatever the net."""
+    result = {}
+    for split, sentences in references.items():
+        counts = count_words(sentences)
+        words, outside = sum(counts.values()), sum(counts[word] for word in lexicon.missing(counts))
+        result[split] = {"words": words, "outside_lexicon": outside}
+        if outside:
+            text = "%s: %d of %d words (%.2f %%) are not in the lexicon; they stay in the references and count as errors"
+            _log.info(text, split, outside, words, 100 * outside / words)
+    return result
 
 
 def _estimated(config: Config, sources: Sequence[Source], dev: Dev) -> Models:
@@ -168,10 +181,11 @@ def build(config: Config, paths: Paths, nj: int = 1) -> None:
     train = transcripts(paths, "train")
     arpa = given_file(lang.arpa, "lang.arpa") if lang.arpa is not None else None
     given = NGram.from_arpa(arpa) if arpa is not None else None
-    sources = _sources(config, paths, train) if given is None else []
+    references = {split: transcripts(paths, split) for split in config.corpus.splits if split != "train"}
+    sources = _sources(config, paths, train, references) if given is None else []
     lexicon, lexicon_report = _lexicon(config, paths, train, _frequencies(sources, lang.interpolate) if given is None else given.unigrams())
     lexicon.save(paths.lang / "lexicon.txt")
-    dev = Dev(transcripts(paths, "dev"), lexicon.entries, lang.unknown_word)
+    dev = Dev(references["dev"], lexicon.entries, lang.unknown_word)
     save_for_alignment(lang, paths, count_words(dev.spoken), lexicon)
     write_pieces(lang, train, paths.lang)
     graph.save_words(paths.lang / "words.txt", graph.word_symbols(lexicon))
@@ -180,4 +194,5 @@ def build(config: Config, paths: Paths, nj: int = 1) -> None:
     else:
         models = _given(config, arpa, given, dev)
     _write(paths, models, arpa if lang.prune_to is None else None)
-    write_json(paths.lang / "report.json", {"lexicon": lexicon_report, "language_model": models.report})
+    report = {"lexicon": lexicon_report, "language_model": models.report, "references": _outside(references, lexicon)}
+    write_json(paths.lang / "report.json", report)

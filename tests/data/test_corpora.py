@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -110,11 +111,25 @@ def test_a_word_outside_the_lexicon_stops_the_stage(corpora: Path, paths: Paths)
         stage.prepare(config, paths, nj=1)
 
 
-def test_with_a_dictionary_no_word_is_unknown_yet(corpora: Path, paths: Paths) -> None:
-    config = configured("yesno", corpora, "lang.dictionary=cmudict")
+def test_with_a_dictionary_no_word_is_unknown_yet(corpora: Path, paths: Paths, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(logging.getLogger("dropasr"), "propagate", True)
+    caplog.set_level("INFO")
+    config = configured("yesno", corpora, "lang.dictionary=cmudict", "corpus.unknown_words=drop")
     config = config.model_copy(update={"lang": config.lang.model_copy(update={"lexicon": {"YES": "K EH N"}})})
     stage.prepare(config, paths, nj=1)
-    assert report(paths)["splits"]["test"]["mapped_words"] == {}
+    assert report(paths)["splits"]["train"]["dropped"] == [] and report(paths)["splits"]["test"]["unknown_words"] == {}
+    assert "corpus.unknown_words drop changes nothing: lang.dictionary" in caplog.text
+
+
+def test_references_with_words_outside_the_lexicon_are_told(corpora: Path, paths: Paths, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(logging.getLogger("dropasr"), "propagate", True)
+    config = configured("yesno", corpora, "corpus.unknown_words=map")
+    config = config.model_copy(update={"lang": config.lang.model_copy(update={"lexicon": {"YES": "K EH N"}})})
+    stage.prepare(config, paths, nj=1)
+    splits = report(paths)["splits"]
+    assert splits["train"]["mapped_words"]["NO"] > 0 and splits["train"]["unknown_words"] == {}
+    assert splits["test"]["unknown_words"]["NO"] > 0 and splits["test"]["mapped_words"] == {}
+    assert f"test: {splits['test']['unknown_words']['NO']} words (1 different, such as NO) are not in the lexicon" in caplog.text
 
 
 def test_an_extra_test_that_the_corpus_does_not_have(corpora: Path, paths: Paths) -> None:

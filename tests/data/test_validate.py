@@ -36,10 +36,10 @@ class Corpus:
                 SupervisionSegment(f"utt{number}", f"utt{number}", 0.0, (4000 + number) / RATE, 0, text, speaker=speaker)
             )
 
-    def check(self, words: set[str] | None = None, nj: int = 1, **options: object) -> Split:
+    def check(self, words: set[str] | None = None, nj: int = 1, name: str = "train", **options: object) -> Split:
         options = {"name": "tiny", "prepare": "lhotse:yesno", "sample_rate": RATE, **options}
         sets = RecordingSet.from_recordings(self.recordings), SupervisionSet.from_segments(self.supervisions)
-        return check_split("train", *sets, CorpusConfig(**options), words, "<unk>", nj)
+        return check_split(name, *sets, CorpusConfig(**options), words, "<unk>", nj)
 
     def refused(self, *parts: str, words: set[str] | None = None, **options: object) -> None:
         with pytest.raises(DataError) as caught:
@@ -145,6 +145,15 @@ def test_unknown_word_policies(corpus: Corpus) -> None:
     dropped = corpus.check(known, unknown_words="drop", max_dropped=0.5)
     assert [cut.id for cut in dropped.cuts] == ["utt1", "utt2"] and dropped.dropped[0]["id"] == "utt3"
     assert len(corpus.check(None).cuts) == 3
+
+
+@pytest.mark.parametrize("policy", ["map", "drop"])
+@pytest.mark.parametrize("name", ["dev", "test", "far"])
+def test_references_keep_every_word(corpus: Corpus, policy: str, name: str) -> None:
+    corpus.supervisions[2].text = "NO MAYBE YES MAYBE"
+    split = corpus.check({"YES", "NO"}, name=name, unknown_words=policy)
+    assert split.sentences()[2] == "NO MAYBE YES MAYBE" and split.dropped == []
+    assert split.report()["unknown_words"] == {"MAYBE": 2} and split.report()["mapped_words"] == {}
 
 
 def test_text_rules_come_before_the_policies(corpus: Corpus) -> None:

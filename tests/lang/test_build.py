@@ -33,6 +33,7 @@ def paths(tmp_path) -> Paths:
     paths = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1)
     write_cuts(paths, "train", ["yes no no", "no yes"])
     write_cuts(paths, "dev", ["yes yes maybe", "no"])
+    write_cuts(paths, "test", ["no perhaps", "perhaps never yes"])
     return paths
 
 
@@ -50,6 +51,7 @@ def test_everything_is_written(paths):
     dev = expected.perplexity([["yes", "yes", "<unk>"], ["no"]])
     assert report["language_model"]["dev_perplexity"] == pytest.approx(dev.perplexity, abs=1e-3)
     assert report["lexicon"] == {"words": 3, "pronunciations": 3, "phones": 7}
+    assert report["references"] == {"dev": {"words": 4, "outside_lexicon": 1}, "test": {"words": 5, "outside_lexicon": 3}}
 
 
 def test_text_of_the_prepare_script_goes_before_transcripts(paths):
