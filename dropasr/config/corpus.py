@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, model_validator
 
 from dropasr.config.base import Options
 
@@ -25,6 +25,11 @@ class TextConfig(Options):
     """Words that are left out, as they are after the rules above, such as marks of noise."""
     split: Literal["words", "characters"] = "words"
     """`characters`: every character becomes a word, for languages written without spaces."""
+
+    @field_serializer("replace", when_used="json")
+    def _in_order(self, rules: dict[str, str]) -> Any:
+        # Hashes of values do not see the order of a mapping's keys, and the rules apply one after the other.
+        return [list(rule) for rule in rules.items()] if len(rules) > 1 else rules
 
 
 class CorpusConfig(Options):

@@ -22,7 +22,7 @@ def read_dictionary(path: str | Path, stress: bool = False) -> Entries:
     Lines are `WORD PHONE PHONE …`, `WORD(2) PHONE …` for variants; `;;;` begins a comment line, `#` a comment. Without `stress` the
     digits of vowels go (`AH0` becomes `AH`), and variants that differ in nothing else become one. Raises ConfigError, DataError.
     """
-    path = _package_file() if str(path) == PACKAGE else Path(path)
+    path = package_file() if str(path) == PACKAGE else Path(path)
     entries: Entries = {}
     try:
         with open(path, encoding="utf-8") as file:
@@ -48,7 +48,8 @@ def read_dictionary(path: str | Path, stress: bool = False) -> Entries:
     return entries
 
 
-def _package_file() -> Path:
+def package_file() -> Path:
+    """The dictionary of the pip package; ConfigError where it is not installed."""
     # The file is read where it lies: importing the package needs two more packages and gives the same lines.
     found = importlib.util.find_spec(PACKAGE)
     for folder in (found.submodule_search_locations or []) if found is not None else []:
