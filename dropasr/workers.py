@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import ForkContext, ForkProcess, SpawnContext, SpawnProcess
 from typing import Any, Callable, Literal, Union
 
 Initializer = Union[Callable[..., None], None]
+THREADS = "OMP_NUM_THREADS"
+"""Environment variable: threads of the libraries for linear algebra."""
 _SECONDS = 1.0
 
 
@@ -20,11 +24,44 @@ def _end_with(parent: int) -> None:
 
 
 def _start(parent: int, initializer: Initializer, arguments: tuple[Any, ...]) -> None:
-    # Two processes with a thread for each core would wait for each other; libraries read this when they are imported.
-    os.environ["OMP_NUM_THREADS"] = "1"
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if initializer is not None:
         initializer(*arguments)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The environment of a process that starts inside. Two processes with a thread for each core would wait for each other."""
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[THREADS]
+        else:
+            os.environ[THREADS] = before
+
+
+class _Spawned(SpawnProcess):
+    def start(self) -> None:
+        # Libraries read the variable when they are imported, which reading the initializer and its arguments may do already.
+        with _one_thread():
+            super().start()
+
+
+class _Forked(ForkProcess):
+    def start(self) -> None:
+        with _one_thread():
+            super().start()
+
+
+class _SpawnContext(SpawnContext):
+    Process = _Spawned
+
+
+class _ForkContext(ForkContext):
+    Process = _Forked
 
 
 def pool(
@@ -34,5 +71,5 @@ def pool(
 
     `initializer(*arguments)` runs in each of them first. Without the watch, workers of a killed run would wait for work forever.
     """
-    context = multiprocessing.get_context(method)
+    context = _SpawnContext() if method == "spawn" else _ForkContext()
     return ProcessPoolExecutor(max(1, nj), context, _start, (os.getpid(), initializer, arguments))

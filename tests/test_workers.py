@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from dropasr import workers
 
 PROGRAM = """
@@ -49,6 +51,25 @@ def test_workers_of_a_killed_process_end(tmp_path):
         parent.stdout.close()
 
 
-def test_a_worker_has_one_thread():
+@pytest.mark.parametrize("before", [None, "7"])
+def test_a_worker_has_one_thread(monkeypatch, before):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if before:
+        monkeypatch.setenv("OMP_NUM_THREADS", before)
     with workers.pool(0, "fork") as pool:
         assert pool.submit(_threads).result() == "1"
+    assert _threads() == before
+
+
+def test_a_spawned_worker_has_it_before_its_initializer_is_imported(tmp_path, monkeypatch):
+    """As numpy and torch do, which the initializer and its arguments import, the module reads the variable when it is imported."""
+    (tmp_path / "reads_threads.py").write_text(
+        "import os\nFOUND = os.environ.get('OMP_NUM_THREADS')\n\ndef start():\n    pass\n\ndef found():\n    return FOUND\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    import reads_threads
+
+    with workers.pool(2, "spawn", reads_threads.start) as pool:
+        assert [pool.submit(reads_threads.found).result() for _ in range(2)] == ["1", "1"]
+    assert reads_threads.found() == "7"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dropasr.errors import DataError
-from dropasr.files import atomic_path, hash_of, read_json, sha256_file, write_json
+from dropasr.files import alone_in, atomic_path, hash_of, read_json, sha256_file, write_json
 from dropasr.lang import graph_k2, graph_kaldi
 from dropasr.lang.graph import Transducers
 from dropasr.log import get_logger
@@ -58,7 +58,10 @@ def check_graph(folder: Path, backend: str) -> Path:
 
 
 def build_graphs(folder: Path, transducers: Transducers, backends: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Write the graph of each backend and `graphs.json`; states, arcs, seconds and hash of each. Raises DataError for an empty graph."""
+    """Write the graph of each backend and `graphs.json`; states, arcs, seconds and hash of each. Raises DataError for an empty graph.
+
+    No other process may write there at the same time.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     index = _index(folder)
     for backend in backends:
@@ -81,9 +84,17 @@ def provide_graphs(
     """Put the graphs of `backends` into `target`, from `cache/HASH` where graphs of the same `inputs` were made before.
 
     `inputs` names everything that `make()` depends on: hashes of files, output units, options. A cached file that is not what was
-    written is made again. Returns states, arcs, seconds, hash and `cached` of each graph. Raises DataError for an empty graph.
+    written is made again. Experiments that want the same graphs at the same time wait for the one that makes them.
+    Returns states, arcs, seconds, hash and `cached` of each graph. Raises DataError for an empty graph.
     """
     folder = cache / hash_of({"construction": CONSTRUCTION, **inputs})[:16]
+    with alone_in(folder):
+        result = _provided(folder, target, make, backends)
+    write_json(target / INDEX, {backend: {**figures, "inputs": folder.name} for backend, figures in result.items()})
+    return result
+
+
+def _provided(folder: Path, target: Path, make: Callable[[], Transducers], backends: Sequence[str]) -> dict[str, dict[str, Any]]:
     transducers, result = None, {}
     for backend in backends:
         cached = True
@@ -100,5 +111,4 @@ def provide_graphs(
             _log.info("decoding graph (%s): found in %s, %d states, %d arcs", backend, folder, index["states"], index["arcs"])
         _link(folder / FILE_NAMES[backend], target / FILE_NAMES[backend])
         result[backend] = {**index, "cached": cached}
-    write_json(target / INDEX, {backend: {**figures, "inputs": folder.name} for backend, figures in result.items()})
     return result

@@ -13,6 +13,11 @@ from dropasr.config import Config
 from dropasr.errors import DataError
 from dropasr.files import atomic_path, hash_of
 from dropasr.lang.units import OutputUnits
+from dropasr.log import get_logger
+
+FORMAT = 1
+"""Counts the forms that the files of rounds had; those of another form are not used. The first had no number."""
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,15 @@ class Rounds:
         """Number of finished rounds, and the labels after them."""
         for done in range(len(self._rounds), 0, -1):
             file = self._files[self._rounds[done - 1]]
-            if file.exists():
-                return done, _load(file)
+            state = _load(file) if file.exists() else None
+            if state is not None:
+                return done, state
         return 0, None
 
     def save(self, step: Round, state: Labelling) -> None:
         """Write the labels after a round, then remove those that nothing can go on from any more."""
         path = self._files[step]
-        about = json.dumps({"units": state.units.describe(), "report": state.report})
+        about = json.dumps({"format": FORMAT, "units": state.units.describe(), "report": state.report})
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, train=state.train, dev=state.dev, about=np.array(about))
         done = self._rounds[: self._rounds.index(step) + 1]
@@ -91,10 +97,14 @@ class Rounds:
                 other.unlink()
 
 
-def _load(path: Path) -> Labelling:
+def _load(path: Path) -> Union[Labelling, None]:
+    """The labels of a file, or None where another version of the program wrote it in another form."""
     try:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
+            if about.get("format", 1) != FORMAT:
+                logger.warning(f"{path}: expected format {FORMAT} of the labels of a round, found {about['format']}. The round is done again.")
+                return None
             return Labelling(OutputUnits.from_description(about["units"]), file["train"], file["dev"], about["report"])
     except Exception as error:
         raise DataError(f"{path}: expected the labels of a round of flat start ({error}). Remove the file and run stage 4 again.") from None

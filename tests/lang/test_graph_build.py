@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from dropasr.errors import DataError
+from dropasr.files import sha256_file
 from dropasr.lang import graph
 from dropasr.lang.graph_build import FILE_NAMES, INDEX, build_graphs, check_graph, provide_graphs
 from dropasr.lang.graph_k2 import K2Graph, _number_sequences
@@ -45,6 +48,26 @@ def test_the_same_inputs_give_the_same_graph_once(tmp_path, make):
         assert check_graph(tmp_path / "two", backend).read_bytes() == check_graph(tmp_path / "one", backend).read_bytes()
     provide_graphs(tmp_path / "three", cache, {**inputs, "arpa": "y"}, make, BACKENDS)
     assert make.calls == 2 and len(list(cache.iterdir())) == 2
+
+
+def test_experiments_that_want_a_graph_at_the_same_time(tmp_path, make, monkeypatch):
+    """Each reads the index before the other has written it, unless it waits."""
+    cache, inputs, written = tmp_path / "graphs", {"units": UNITS.describe()}, []
+
+    def write(path, transducers, backend):
+        written.append(backend)
+        time.sleep(0.3)
+        path.write_bytes(backend.encode())
+        return {"states": 1, "arcs": 1, "seconds": 0.3, "sha256": sha256_file(path)}
+
+    monkeypatch.setattr("dropasr.lang.graph_build._write_graph", write)
+    wanted = [["k2"], ["kaldi"], ["k2", "kaldi"]]
+    with ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(provide_graphs, tmp_path / str(i), cache, inputs, make, names) for i, names in enumerate(wanted)]
+        results = [future.result() for future in found]
+    assert sorted(written) == ["k2", "kaldi"] and [list(result) for result in results] == wanted
+    (folder,) = cache.iterdir()
+    assert set(json.loads((folder / INDEX).read_text())) == {"k2", "kaldi"}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

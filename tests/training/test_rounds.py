@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from itertools import groupby
 from pathlib import Path
@@ -147,6 +148,22 @@ def test_a_damaged_round_is_named(paths):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(DataError, match=f"{file.name}: expected the labels of a round"):
         run(config(), paths)
+
+
+def test_rounds_of_another_format_are_done_again(paths, monkeypatch):
+    first = run(config(lang=TIED), paths)
+    (file,) = (file for file in (paths.align / "rounds").iterdir() if file.name.startswith("biphone"))
+    with np.load(file) as parts:
+        about = json.loads(str(parts["about"]))
+        kept = {"train": parts["train"], "dev": parts["dev"]}
+    assert about.pop("format") == 1
+    done, real = [], flat_start.FlatStart.run
+    monkeypatch.setattr(flat_start.FlatStart, "run", lambda self, step, state: (done.append(step.name), real(self, step, state))[1])
+    for number, expected in [(None, []), (2, ["tying", "biphone round 1"])]:
+        stated = about if number is None else {**about, "format": number}
+        np.savez(file, about=np.array(json.dumps(stated)), **kept)
+        again = run(config(lang=TIED), paths)
+        assert done == expected and np.array_equal(again.train, first.train)
 
 
 def test_workers_give_the_same_labels(paths):
