@@ -154,7 +154,8 @@ class LangConfig(Options):
     rescore_order: Union[int, None] = Field(default=None, ge=1, le=5)
     """Order of that n-gram; without it, `order`."""
     units: Literal["phones", "chars", "bpe"] = "phones"
-    """What the net tells apart: HMM states of phones, or, with train.criterion ctc, characters or word pieces of sentencepiece."""
+    """What the net tells apart: HMM states of phones, or, with train.criterion ctc, characters (and, unless `corpus.text.split` makes every
+    character a word, the word boundary) or word pieces of sentencepiece."""
     vocabulary_size: Union[int, None] = Field(default=None, ge=4)
     """Units of bpe, the blank included; without it 128, or the most that the training transcripts give."""
     states_per_phone: int = Field(default=3, ge=1, le=12)

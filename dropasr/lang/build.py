@@ -187,7 +187,7 @@ def build(config: Config, paths: Paths, nj: int = 1) -> None:
     lexicon.save(paths.lang / "lexicon.txt")
     dev = Dev(references["dev"], lexicon.entries, lang.unknown_word)
     save_for_alignment(lang, paths, count_words(dev.spoken), lexicon)
-    write_pieces(lang, train, paths.lang)
+    write_pieces(config, train, paths.lang)
     graph.save_words(paths.lang / "words.txt", graph.word_symbols(lexicon))
     if given is None:
         models = _estimated(config, sources, dev)

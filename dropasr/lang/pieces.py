@@ -1,7 +1,8 @@
 """Units of connectionist temporal classification: characters or the word pieces of sentencepiece, unit 0 being the blank.
 
 A word is its boundary mark followed by its characters, or the pieces that they are joined to (byte-pair encoding, Sennrich et al. 2016);
-pieces never cross words, so that the encoding of a sentence is that of its words in a row.
+pieces never cross words, so that the encoding of a sentence is that of its words in a row. In a language without spaces, where every
+character is a word (`corpus.text.split: characters`), a character is one unit, and there is no mark.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Union
 
-from dropasr.config import LangConfig
+from dropasr.config import Config
 from dropasr.errors import ConfigError, DataError
 from dropasr.files import read_json, write_bytes, write_json, write_text
 from dropasr.lang.units import OutputUnits
@@ -40,8 +42,15 @@ class PieceUnits:
         """Number of outputs of the acoustic model."""
         return len(self.pieces)
 
+    @cached_property
+    def are_words(self) -> bool:
+        """Every piece is a word: characters without a boundary mark."""
+        return self.kind == "chars" and BOUNDARY not in self.pieces
+
     def words(self, tokens: Iterable[int]) -> list[str]:
         """The words that a sequence of units without blanks spells."""
+        if self.are_words:
+            return [self.pieces[token] for token in tokens]
         return "".join(self.pieces[token] for token in tokens).replace(BOUNDARY, " ").split()
 
     def save(self, path: str | Path) -> None:
@@ -86,7 +95,8 @@ class PieceEncoder:
         if self._processor is not None:
             numbers = self._processor.encode(word)
         else:
-            numbers = [self._numbers.get(character, BLANK) for character in (BOUNDARY, *word)]
+            spelling = (word,) if self.units.are_words else (BOUNDARY, *word)
+            numbers = [self._numbers.get(character, BLANK) for character in spelling]
         return None if BLANK in numbers else numbers
 
     def sentence(self, words: Sequence[str]) -> Union[list[int], None]:
@@ -118,8 +128,11 @@ class PieceEncoder:
         return cls(PieceUnits("bpe" if data else "chars", pieces), data)
 
 
-def train_pieces(sentences: Sequence[Sequence[str]], kind: str, size: Union[int, None] = None) -> PieceEncoder:
-    """Characters or word pieces of `sentences`; the same sentences give the same pieces.
+def train_pieces(
+    sentences: Sequence[Sequence[str]], kind: str, size: Union[int, None] = None, character_words: bool = False
+) -> PieceEncoder:
+    """Characters or word pieces of `sentences`; the same sentences give the same pieces. `character_words`: every word is a character,
+    with its combining marks, and with the kind `chars` a unit.
 
     `size`: units of `bpe`, the blank included; without it, 128 or the most that the text allows. Raises ConfigError naming the largest
     size that fits the text (or the smallest), DataError for an empty text or one that holds the boundary mark.
@@ -128,6 +141,8 @@ def train_pieces(sentences: Sequence[Sequence[str]], kind: str, size: Union[int,
     if not characters or BOUNDARY in characters:
         found = f"the mark of word boundaries, '{BOUNDARY}'" if characters else "no words"
         raise DataError(f"pieces: expected transcripts of words without it, found {found}. Correct the transcripts.")
+    if kind == "chars" and character_words:
+        return PieceEncoder(PieceUnits(kind, (BLANK_PIECE, *sorted({word for words in sentences for word in words}))))
     if kind == "chars":
         return PieceEncoder(PieceUnits(kind, (BLANK_PIECE, BOUNDARY, *characters)))
     smallest = len(characters) + 2
@@ -150,11 +165,12 @@ def train_pieces(sentences: Sequence[Sequence[str]], kind: str, size: Union[int,
     return PieceEncoder(PieceUnits(kind, (BLANK_PIECE, *pieces)), model)
 
 
-def write_pieces(lang: LangConfig, sentences: Sequence[Sequence[str]], folder: Path) -> None:
+def write_pieces(config: Config, sentences: Sequence[Sequence[str]], folder: Path) -> None:
     """Make and save what `lang.units` asks for, of the training transcripts; nothing for phones."""
+    lang = config.lang
     if lang.units == "phones":
         return
-    encoder = train_pieces(sentences, lang.units, lang.vocabulary_size)
+    encoder = train_pieces(sentences, lang.units, lang.vocabulary_size, config.corpus.text.split == "characters")
     encoder.save(folder)
     logger.info(f"{lang.units}: {encoder.units.num_units} units, the blank included")
 

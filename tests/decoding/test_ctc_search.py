@@ -20,7 +20,6 @@ from dropasr.lang.graph_build import build_graphs
 from dropasr.lang.ngram import estimate
 from dropasr.lang.pieces import PieceUnits, train_pieces
 
-WORDS = ["AB", "A", "BA", "ABBA", "B"]
 TEXT = [["AB", "A"], ["BA"], ["A", "A", "BA"], ["ABBA"], ["B", "AB"], ["A"]]
 WIDE = DecodeConfig(beam=1000.0, max_active=100_000)
 BACKENDS = installed_backends()
@@ -53,22 +52,22 @@ def test_the_topology_alone_finds_the_best_path(backend):
         greedy.decode([torch.zeros(3, 4)])
 
 
-def write_graphs(folder, encoder):
-    words = ["<eps>", *sorted(WORDS), "QQ", "#0", "<s>", "</s>"]
-    save_words(folder / "words.txt", words)
-    model = estimate(TEXT, 2, "witten_bell", sorted(WORDS))
+def write_graphs(folder, encoder, text=TEXT):
+    vocabulary = sorted({word for words in text for word in words})
+    save_words(folder / "words.txt", ["<eps>", *vocabulary, "QQ", "#0", "<s>", "</s>"])
+    model = estimate(text, 2, "witten_bell", vocabulary)
     model.to_arpa(folder / "lm.arpa")
     build_graphs(folder, ctc_transducers(encoder, folder / "lm.arpa", folder / "words.txt"), BACKENDS)
     encoder.units.save(folder / "units.json")
     return model
 
 
-def best_by_enumeration(scores, encoder, model):
-    """The best of all sentences of up to three words: score of its best CTC path plus its language model score."""
+def best_by_enumeration(scores, encoder, model, longest=3):
+    """The best of all sentences of up to so many words: score of its best CTC path plus its language model score."""
     frames, units = scores.shape
     best = (-math.inf, [])
-    for count in range(1, 4):
-        for words in itertools.product(WORDS, repeat=count):
+    for count in range(1, longest + 1):
+        for words in itertools.product(sorted(model.vocabulary - {"</s>"}), repeat=count):
             tokens = encoder.sentence(words)
             history = ["<s>", *words]
             language = math.log(10) * sum(model.log10_probability(word, history[i : i + 1]) for i, word in enumerate([*words, "</s>"]))
@@ -93,12 +92,15 @@ def viterbi(scores, tokens):
     return float(max(alpha[-2:]))
 
 
-@pytest.mark.parametrize("kind,size", [("chars", None), ("bpe", 8)])
-def test_words_are_those_of_the_best_sentence(kind, size, tmp_path):
-    encoder = train_pieces(TEXT, kind, size)
-    model = write_graphs(tmp_path, encoder)
+HAN = [list("甲乙乙"), list("乙丙"), list("甲甲丙乙"), list("丙")]
+
+
+@pytest.mark.parametrize("kind,size,text", [("chars", None, TEXT), ("bpe", 8, TEXT), ("chars", None, HAN)])
+def test_words_are_those_of_the_best_sentence(kind, size, text, tmp_path):
+    encoder = train_pieces(text, kind, size, character_words=text is HAN)
+    model = write_graphs(tmp_path, encoder, text)
     units = encoder.units.num_units
-    sentences = [["AB", "A"], ["ABBA"], ["A", "A"], ["B", "BA"]]
+    sentences = [["AB", "A"], ["ABBA"], ["A", "A"], ["B", "BA"]] if text is TEXT else [list(words) for words in ("甲乙", "乙乙丙", "丙丙", "丙乙甲")]
     scores = []
     for seed, words in enumerate(sentences):
         path = [unit for token in encoder.sentence(words) for unit in (token, token, 0)]

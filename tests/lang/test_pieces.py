@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from dropasr.config import Config
 from dropasr.errors import ConfigError, DataError
-from dropasr.lang.pieces import BLANK, PieceEncoder, PieceUnits, load_units, train_pieces
+from dropasr.lang.pieces import BLANK, PieceEncoder, PieceUnits, load_units, train_pieces, write_pieces
 from dropasr.lang.units import OutputUnits
 
 TEXT = [line.split() for line in ("ZERO ONE TWO THREE", "FOUR FIVE SIX SEVEN", "EIGHT NINE") * 20]
@@ -34,6 +35,25 @@ def test_characters_are_those_of_the_text_and_the_boundary():
     encoder = train_pieces(TEXT, "chars")
     assert set(encoder.units.pieces) == CHARACTERS | {"<blk>", "\u2581"}
     assert [encoder.units.pieces[token] for token in encoder.sentence(["SIX", "ONE"])] == ["\u2581", *"SIX", "\u2581", *"ONE"]
+
+
+def test_where_every_character_is_a_word_it_is_one_unit(tmp_path):
+    text = [list("甲乙乙"), ["e\u0301", "甲"]]
+    encoder = train_pieces(text, "chars", character_words=True)
+    assert encoder.units.pieces == ("<blk>", "e\u0301", "乙", "甲")
+    assert encoder.sentence(["甲", "e\u0301", "乙", "乙"]) == [3, 1, 2, 2] and encoder.word("丙") is None
+    encoder.save(tmp_path)
+    encoder.units.save(tmp_path / "units.json")
+    for units in (PieceEncoder.load(tmp_path).units, load_units(tmp_path / "units.json")):
+        assert units == encoder.units and units.words([3, 1, 2, 2]) == ["甲", "e\u0301", "乙", "乙"]
+
+
+@pytest.mark.parametrize("split,pieces", [("characters", ["<blk>", "A", "B"]), ("words", ["<blk>", "\u2581", "A", "B"])])
+def test_the_split_of_the_corpus_decides_about_the_boundary(tmp_path, split, pieces):
+    corpus = {"name": "x", "prepare": "lhotse:yesno", "text": {"split": split}}
+    config = Config.model_validate({"corpus": corpus, "lang": {"units": "chars"}, "train": {"criterion": "ctc"}})
+    write_pieces(config, [["B", "A"]], tmp_path)
+    assert list(PieceEncoder.load(tmp_path).units.pieces) == pieces
 
 
 def test_the_same_text_gives_the_same_model():
