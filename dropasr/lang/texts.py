@@ -17,9 +17,9 @@ RUN = 10
 PART = 5
 """So does a sentence of this many words or more that is itself a part of such a transcript."""
 COPY_RULES = {
-    "whole": "are dev or test sentences",
-    "part": f"of {PART} words or more are parts of one",
-    "run": f"have {RUN} words in a row from one",
+    "whole": "copies of dev or test sentences",
+    "part": "parts of one",
+    "run": f"with {RUN} words in a row from one",
 }
 """The kinds of copies, and how the log speaks of them."""
 
