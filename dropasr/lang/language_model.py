@@ -112,9 +112,9 @@ def _finished(lang: LangConfig, graph: NGram, rescoring: NGram, dev: Dev, report
 
 
 def estimated(lang: LangConfig, sources: Sequence[Source], dev: Dev) -> Models:
-    """Models of the text in `sources` over the words of the lexicon; `dev` gives interpolation weights and perplexities, and is in no count.
+    """Models of the text in `sources` over the words of the lexicon. Raises DataError where there is no text.
 
-    Raises DataError where there is no text.
+    `dev` gives interpolation weights and perplexities, and is in no count.
     """
     begin = time.perf_counter()
     estimator = _Estimator(lang, sources, dev)

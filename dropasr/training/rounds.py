@@ -103,7 +103,9 @@ def _load(path: Path) -> Union[Labelling, None]:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             if about.get("format", 1) != FORMAT:
-                logger.warning(f"{path}: expected format {FORMAT} of the labels of a round, found {about['format']}. The round is done again.")
+                logger.warning(
+                    f"{path}: expected format {FORMAT} of the labels of a round, found {about['format']}. The round is done again."
+                )
                 return None
             return Labelling(OutputUnits.from_description(about["units"]), file["train"], file["dev"], about["report"])
     except Exception as error:

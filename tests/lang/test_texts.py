@@ -74,7 +74,9 @@ def test_the_filter_against_a_slow_one():
 
     def is_copy(words: list[str]) -> bool:
         runs = [words[begin : begin + RUN] for begin in range(len(words) - RUN + 1)]
-        return any(words == line or (len(words) >= PART and inside(words, line)) or any(inside(run, line) for run in runs) for line in held_out)
+        return any(
+            words == line or (len(words) >= PART and inside(words, line)) or any(inside(run, line) for run in runs) for line in held_out
+        )
 
     held_out, text = sentences(15), sentences(600)
     kept, numbers = without_copies(text, HeldOut(held_out))
