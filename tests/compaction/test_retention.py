@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from dropasr.compaction.retention import (
 )
 from dropasr.models.feedforward import FeedForward
 from dropasr.models.gates import sample_mask
+
+sys.path.insert(0, str(Path(__file__).parent))
+from retention_case import all_masks, central_differences, direction  # noqa: E402 (the folder above is on the path only now)
 
 WIDTHS = [5, 4]
 
@@ -44,15 +48,6 @@ def log_correct(net, inputs, labels, multipliers):
         return torch.log_softmax(net(inputs), dim=1).gather(1, labels[:, None])[:, 0]
 
 
-def all_masks(retention):
-    """Every mask of all units with its probability."""
-    flat = torch.cat(retention)
-    for bits in itertools.product([0.0, 1.0], repeat=flat.numel()):
-        mask = torch.tensor(bits, dtype=torch.float64)
-        probability = torch.where(mask > 0, flat, 1 - flat).prod()
-        yield list(mask.split(WIDTHS)), float(probability)
-
-
 def marginals(net, inputs, labels, retention):
     """p(label | x, Pi), (N,), by summing over all masks."""
     total = torch.zeros(len(labels), dtype=torch.float64)
@@ -63,18 +58,7 @@ def marginals(net, inputs, labels, retention):
 
 def exact_gradient(net, inputs, labels, retention):
     """d/dpi of the mean log marginal, by central differences of the enumerated objective."""
-    step, gradients = 1e-5, []
-    for index, probabilities in enumerate(retention):
-        gradient = torch.zeros_like(probabilities)
-        for unit in range(probabilities.numel()):
-            values = []
-            for sign in (1, -1):
-                moved = [p.clone() for p in retention]
-                moved[index][unit] += sign * step
-                values.append(marginals(net, inputs, labels, moved).log().mean())
-            gradient[unit] = (values[0] - values[1]) / (2 * step)
-        gradients.append(gradient)
-    return torch.cat(gradients)
+    return central_differences(lambda moved: marginals(net, inputs, labels, moved).log().mean(), retention, step=1e-5)
 
 
 def test_expected_score_gradient_is_the_exact_one_up_to_the_frame_factor(problem):
@@ -82,11 +66,9 @@ def test_expected_score_gradient_is_the_exact_one_up_to_the_frame_factor(problem
     net, inputs, labels, retention = problem
     reference = log_correct(net, inputs, labels, retention)
     expected = torch.zeros(len(labels), sum(WIDTHS), dtype=torch.float64)
-    flat = torch.cat(retention)
     for mask, probability in all_masks(retention):
         weight = (log_correct(net, inputs, labels, mask) - reference).exp() - 1
-        bits = torch.cat(mask)
-        expected += probability * weight[:, None] * (bits / flat - (1 - bits) / (1 - flat))[None]
+        expected += probability * weight[:, None] * direction(mask, retention)[None]
     pbar = marginals(net, inputs, labels, retention)
     for frame in range(len(labels)):
         exact = exact_gradient(net, inputs[frame : frame + 1], labels[frame : frame + 1], retention)
@@ -105,16 +87,8 @@ def test_expected_score_gradient_is_the_exact_one_up_to_the_frame_factor(problem
 def test_mean_field_gradient_against_finite_differences(problem):
     net, inputs, labels, retention = problem
     found = torch.cat(mean_field(net, inputs, labels, retention, np.random.default_rng(0)))
-    step, expected = 1e-6, []
-    for index, probabilities in enumerate(retention):
-        for unit in range(probabilities.numel()):
-            values = []
-            for sign in (1, -1):
-                moved = [p.clone() for p in retention]
-                moved[index][unit] += sign * step
-                values.append(float(log_correct(net, inputs, labels, moved).mean()))
-            expected.append((values[0] - values[1]) / (2 * step))
-    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64), atol=1e-6)
+    expected = central_differences(lambda moved: log_correct(net, inputs, labels, moved).mean(), retention, step=1e-6)
+    assert torch.allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name,least", [("score", 0.98), ("mean_field", 0.85), ("gumbel_st", 0.85)])
@@ -135,9 +109,8 @@ def test_control_variate_lowers_the_variance(problem):
     x, y = inputs[:1].repeat(4000, 1), labels[:1].repeat(4000)
     reference = log_correct(net, x, y, retention)
     weight = (log_correct(net, x, y, masks) - reference).exp()
-    bits, flat = torch.cat(masks, dim=1), torch.cat(retention)
-    direction = bits / flat - (1 - bits) / (1 - flat)
-    plain, controlled = (weight[:, None] * direction).std(dim=0), ((weight - 1)[:, None] * direction).std(dim=0)
+    towards = direction(masks, retention)
+    plain, controlled = (weight[:, None] * towards).std(dim=0), ((weight - 1)[:, None] * towards).std(dim=0)
     assert bool((controlled < plain).all())
 
 
@@ -157,11 +130,10 @@ def test_score_scatters_less_than_the_formula_without_control_variate(problem):
     x, y = inputs[:1].repeat(count, 1), labels[:1].repeat(count)
     rng = np.random.default_rng(2)
     found = torch.stack([torch.cat(score(net, x, y, retention, rng)) for _ in range(runs)])
-    flat, reference, plain = torch.cat(retention), log_correct(net, x, y, retention), []
+    reference, plain = log_correct(net, x, y, retention), []
     for _ in range(runs):
         masks = [sample_mask(rng, count, p).double() for p in retention]
-        bits = torch.cat(masks, dim=1)
-        plain.append((log_correct(net, x, y, masks) - reference).exp() @ (bits / flat - (1 - bits) / (1 - flat)) / count)
+        plain.append((log_correct(net, x, y, masks) - reference).exp() @ direction(masks, retention) / count)
     assert float(found.var(dim=0).sum()) < 0.7 * float(torch.stack(plain).var(dim=0).sum())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from dropasr.compaction.retention import ESTIMATORS, mean_field, score, split_ha
 from dropasr.data.sequences import SequenceTargets
 from dropasr.lang.ctc import sequence_losses
 from dropasr.models.feedforward import FeedForward
+
+sys.path.insert(0, str(Path(__file__).parent))
+from retention_case import all_masks, central_differences, direction  # noqa: E402 (the folder above is on the path only now)
 
 WIDTHS = [4, 3]
 FRAMES, TOKENS = [5, 7, 6], [[1, 2], [2, 2, 1], [1]]
@@ -37,21 +41,10 @@ def per_token(net, inputs, targets, multipliers):
     return -sequence_losses(torch.log_softmax(net(inputs), dim=1), targets) / targets.lengths
 
 
-def all_masks(retention):
-    flat = torch.cat(retention)
-    for bits in itertools.product([0.0, 1.0], repeat=flat.numel()):
-        mask = torch.tensor(bits, dtype=torch.float64)
-        yield mask, float(torch.where(mask > 0, flat, 1 - flat).prod())
-
-
 def exact_gradient(net, inputs, targets, retention):
     """d/dpi of the expected log probability per token, a mask per utterance: sum over masks of p(M) f(M) s_u(M)."""
-    flat = torch.cat(retention)
-    gradient = torch.zeros_like(flat)
-    for mask, probability in all_masks(retention):
-        value = per_token(net, inputs, targets, list(mask.split(WIDTHS))).mean()
-        gradient += probability * value * (mask / flat - (1 - mask) / (1 - flat))
-    return gradient
+    parts = ((probability * per_token(net, inputs, targets, mask).mean(), mask) for mask, probability in all_masks(retention))
+    return sum(value * direction(mask, retention) for value, mask in parts)
 
 
 def repeated(inputs, targets, times):
@@ -73,16 +66,8 @@ def test_the_score_gradient_is_that_of_the_expected_log_probability(problem):
 def test_the_mean_field_gradient_against_finite_differences(problem):
     net, inputs, targets, retention = problem
     found = torch.cat(mean_field(net, inputs, targets, retention, np.random.default_rng(0)))
-    step, expected = 1e-6, []
-    for index, probabilities in enumerate(retention):
-        for unit in range(probabilities.numel()):
-            values = []
-            for sign in (1, -1):
-                moved = [p.clone() for p in retention]
-                moved[index][unit] += sign * step
-                values.append(float(per_token(net, inputs, targets, moved).mean()))
-            expected.append((values[0] - values[1]) / (2 * step))
-    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64), atol=1e-5)
+    expected = central_differences(lambda moved: per_token(net, inputs, targets, moved).mean(), retention, step=1e-6)
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mean_field", "gumbel_st"])

@@ -7,18 +7,31 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from dropasr.config import DecodeConfig
+from dropasr.decoding.search import load_search
 from dropasr.lang import graph
 from dropasr.lang.graph_build import build_graphs
 from dropasr.lang.lexicon import Lexicon
-from dropasr.lang.ngram import NGram
+from dropasr.lang.ngram import NGram, estimate
 from dropasr.lang.units import OutputUnits
 
 BACKENDS = graph.installed_backends()
 SILENCE_PROBABILITY = 0.3
 SMALL = Lexicon.from_mapping({"a": "A", "ab": "A B", "b": ["B", "B A"], "too": "T", "two": "T"})
 TEXT = [["a", "b"], ["ab", "two", "a"], ["too", "ab"], ["a", "b", "too"], ["b"], ["two", "two"]]
+
+
+def medium_language() -> tuple[Lexicon, NGram]:
+    """Sixty words, homophones, prefixes, words of one phone and of silence among them, and a trigram that backs off."""
+    rng = np.random.default_rng(5)
+    phones = [f"P{number}" for number in range(12)]
+    entries = {f"w{number}": " ".join(rng.choice(phones, rng.integers(1, 6))) for number in range(60)}
+    entries |= {"w1": entries["w2"], "w3": entries["w4"] + " P1", "w5": "SIL", "w6": "P1"}
+    text = [list(rng.choice(list(entries)[:50], rng.integers(1, 7))) for _ in range(200)]
+    return Lexicon.from_mapping(entries), estimate(text, 3, "kneser_ney", entries)
 
 
 def make_lang(folder: Path, lexicon: Lexicon, units: OutputUnits, model: NGram, skips: bool = False) -> Path:
@@ -35,6 +48,24 @@ def random_scores(units: OutputUnits, frames: list[int], seed: int = 0) -> list[
     """Log posteriors of utterances of so many frames."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.log_softmax(2 * torch.randn(length, units.num_units, generator=generator), dim=1) for length in frames]
+
+
+def assert_best_of_all(backend: str, lang: Path, scores: torch.Tensor, units: OutputUnits, model: NGram, longest: int) -> None:
+    """A wide search finds the best of all sequences of up to `longest` words, and its score."""
+    expected = brute_force(scores.numpy().astype(np.float64), units, model, longest)
+    (hypothesis,) = load_search(lang, DecodeConfig(backend=backend, beam=100, max_active=10000)).decode([scores])
+    assert tuple(hypothesis.words) == expected[0][1]
+    assert hypothesis.score == pytest.approx(expected[0][0], abs=1e-3)
+
+
+def assert_backends_agree(lang: Path, units: OutputUnits) -> None:
+    """k2 and kaldi-decoder find the same words with the same scores."""
+    scores = random_scores(units, [60, 31, 90, 45, 12])
+    searches = (load_search(lang, DecodeConfig(backend=name, beam=60, max_active=100000)) for name in ("k2", "kaldi"))
+    k2, kaldi = (search.decode(scores) for search in searches)
+    assert max(len(hypothesis.words) for hypothesis in k2) > 3
+    assert [hypothesis.words for hypothesis in k2] == [hypothesis.words for hypothesis in kaldi]
+    assert [hypothesis.score for hypothesis in k2] == pytest.approx([hypothesis.score for hypothesis in kaldi], abs=1e-3)
 
 
 def shortest(states: list[int]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,14 +22,12 @@ from dropasr.lang.graph_build import build_graphs
 from dropasr.lang.ngram import estimate
 from dropasr.lang.pieces import PieceUnits, train_pieces
 
+sys.path.insert(0, str(Path(__file__).parent))
+from search_case import log_probability, random_scores  # noqa: E402 (the folder above is on the path only now)
+
 TEXT = [["AB", "A"], ["BA"], ["A", "A", "BA"], ["ABBA"], ["B", "AB"], ["A"]]
 WIDE = DecodeConfig(beam=1000.0, max_active=100_000)
 BACKENDS = installed_backends()
-
-
-def random_scores(units, frames, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.log_softmax(3 * torch.randn(frames, units, generator=generator), dim=1)
 
 
 def near(path, units, seed, noise=1.0):
@@ -40,7 +40,7 @@ def near(path, units, seed, noise=1.0):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_topology_alone_finds_the_best_path(backend):
     units = PieceUnits("chars", ("<blk>", "\u2581", "A", "B", "C"))
-    scores = [random_scores(5, frames, seed) for seed, frames in enumerate([1, 7, 30, 12])]
+    scores = random_scores(units, [1, 7, 30, 12])
     greedy = ctc_search.load(units, WIDE.model_copy(update={"ctc": "greedy"}), backend)
     topology = ctc_search.load(units, WIDE.model_copy(update={"ctc": "h"}), backend)
     assert topology.backend == backend and greedy.backend == "greedy"
@@ -69,9 +69,7 @@ def best_by_enumeration(scores, encoder, model, longest=3):
     for count in range(1, longest + 1):
         for words in itertools.product(sorted(model.vocabulary - {"</s>"}), repeat=count):
             tokens = encoder.sentence(words)
-            history = ["<s>", *words]
-            language = math.log(10) * sum(model.log10_probability(word, history[i : i + 1]) for i, word in enumerate([*words, "</s>"]))
-            best = max(best, (viterbi(scores.numpy(), tokens) + language, list(words)))
+            best = max(best, (viterbi(scores.numpy(), tokens) + log_probability(model, words), list(words)))
     return best
 
 
@@ -100,7 +98,8 @@ def test_words_are_those_of_the_best_sentence(kind, size, text, tmp_path):
     encoder = train_pieces(text, kind, size, character_words=text is HAN)
     model = write_graphs(tmp_path, encoder, text)
     units = encoder.units.num_units
-    sentences = [["AB", "A"], ["ABBA"], ["A", "A"], ["B", "BA"]] if text is TEXT else [list(words) for words in ("甲乙", "乙乙丙", "丙丙", "丙乙甲")]
+    latin, han = [["AB", "A"], ["ABBA"], ["A", "A"], ["B", "BA"]], list(map(list, ("甲乙", "乙乙丙", "丙丙", "丙乙甲")))
+    sentences = latin if text is TEXT else han
     scores = []
     for seed, words in enumerate(sentences):
         path = [unit for token in encoder.sentence(words) for unit in (token, token, 0)]

@@ -7,7 +7,6 @@ import math
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,7 +18,16 @@ from dropasr.lang.ngram import NGram, estimate
 from dropasr.lang.units import OutputUnits
 
 sys.path.insert(0, str(Path(__file__).parent))
-from search_case import BACKENDS, SMALL, TEXT, brute_force, make_lang, random_scores  # noqa: E402 (the folder above is on the path only now)
+from search_case import (  # noqa: E402 (the folder above is on the path only now)
+    BACKENDS,
+    SMALL,
+    TEXT,
+    assert_backends_agree,
+    assert_best_of_all,
+    make_lang,
+    medium_language,
+    random_scores,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,33 +42,19 @@ def small(tmp_path_factory):
 def test_equals_brute_force(small, backend, seed):
     lang, units, model = small
     scores = torch.log_softmax(3 * torch.randn(8, units.num_units, generator=torch.Generator().manual_seed(seed)), dim=1)
-    expected = brute_force(scores.numpy().astype(np.float64), units, model, 4)
-    (hypothesis,) = load_search(lang, DecodeConfig(backend=backend, beam=100, max_active=10000)).decode([scores])
-    assert tuple(hypothesis.words) == expected[0][1]
-    assert hypothesis.score == pytest.approx(expected[0][0], abs=1e-3)
+    assert_best_of_all(backend, lang, scores, units, model, longest=4)
 
 
 @pytest.fixture(scope="module")
 def medium(tmp_path_factory):
-    """Sixty words, homophones and prefixes among them, and a trigram that backs off."""
-    rng = np.random.default_rng(5)
-    phones = [f"P{number}" for number in range(12)]
-    entries = {f"w{number}": " ".join(rng.choice(phones, rng.integers(1, 6))) for number in range(60)}
-    entries |= {"w1": entries["w2"], "w3": entries["w4"] + " P1"}
-    lexicon = Lexicon.from_mapping(entries)
-    text = [list(rng.choice(list(entries)[:50], rng.integers(1, 7))) for _ in range(200)]
+    lexicon, model = medium_language()
     units = OutputUnits(tuple(lexicon.phones), 3, 3)
-    return make_lang(tmp_path_factory.mktemp("lang"), lexicon, units, estimate(text, 3, "kneser_ney", entries)), units
+    return make_lang(tmp_path_factory.mktemp("lang"), lexicon, units, model), units
 
 
 @pytest.mark.skipif(len(BACKENDS) < 2, reason="compares k2 with kaldi-decoder; this stack has one of them")
 def test_backends_agree(medium):
-    lang, units = medium
-    scores = random_scores(units, [60, 31, 90, 45, 12])
-    k2, kaldi = (load_search(lang, DecodeConfig(backend=name, beam=60, max_active=100000)).decode(scores) for name in ("k2", "kaldi"))
-    assert max(len(hypothesis.words) for hypothesis in k2) > 3
-    assert [hypothesis.words for hypothesis in k2] == [hypothesis.words for hypothesis in kaldi]
-    assert [hypothesis.score for hypothesis in k2] == pytest.approx([hypothesis.score for hypothesis in kaldi], abs=1e-3)
+    assert_backends_agree(*medium)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

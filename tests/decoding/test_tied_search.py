@@ -9,18 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dropasr.config import DecodeConfig
-from dropasr.decoding.search import load_search
 from dropasr.lang.graph import PhoneSymbols, hmm_transducer
-from dropasr.lang.lexicon import Lexicon
 from dropasr.lang.ngram import estimate
 from dropasr.lang.units import OutputUnits
 
 sys.path.insert(0, str(Path(__file__).parent))
 import search_case  # noqa: E402 (the folder above is on the path only now)
-from search_case import BACKENDS, SMALL, TEXT, brute_force, make_lang, random_scores  # noqa: E402
-
-WIDE = {"beam": 100, "max_active": 10000}
+from search_case import (  # noqa: E402
+    BACKENDS,
+    SMALL,
+    TEXT,
+    assert_backends_agree,
+    assert_best_of_all,
+    make_lang,
+    medium_language,
+    random_scores,
+)
 
 
 def random_tying(units: OutputUnits, classes: int, seed: int) -> OutputUnits:
@@ -46,37 +50,20 @@ def tied(tmp_path_factory):
 def test_biphones_equal_brute_force(tied, backend, seed):
     lang, units, model = tied
     (scores,) = random_scores(units, [8], seed)
-    expected = brute_force(1.5 * scores.numpy().astype(np.float64), units, model, 4)
-    (hypothesis,) = load_search(lang, DecodeConfig(backend=backend, **WIDE)).decode([1.5 * scores])
-    assert tuple(hypothesis.words) == expected[0][1]
-    assert hypothesis.score == pytest.approx(expected[0][0], abs=1e-3)
+    assert_best_of_all(backend, lang, 1.5 * scores, units, model, longest=4)
 
 
 @pytest.fixture(scope="module")
-def medium(tmp_path_factory):
-    """Sixty words, homophones, prefixes and words of one phone among them, and a trigram that backs off."""
-    rng = np.random.default_rng(5)
-    phones = [f"P{number}" for number in range(12)]
-    entries = {f"w{number}": " ".join(rng.choice(phones, rng.integers(1, 6))) for number in range(60)}
-    entries |= {"w1": entries["w2"], "w3": entries["w4"] + " P1", "w5": "SIL", "w6": "P1"}
-    lexicon = Lexicon.from_mapping(entries)
-    text = [list(rng.choice(list(entries)[:50], rng.integers(1, 7))) for _ in range(200)]
-    units = random_tying(OutputUnits(tuple(lexicon.phones), 3, 3), 5, seed=2)
-    return lexicon, units, estimate(text, 3, "kneser_ney", entries), tmp_path_factory.mktemp("lang")
+def medium():
+    lexicon, model = medium_language()
+    return lexicon, model, random_tying(OutputUnits(tuple(lexicon.phones), 3, 3), 5, seed=2)
 
 
 @pytest.mark.skipif(len(BACKENDS) < 2, reason="compares k2 with kaldi-decoder; this stack has one of them")
 @pytest.mark.parametrize("skips", [False, True])
-def test_backends_agree(medium, skips):
-    lexicon, units, model, folder = medium
-    (folder / str(skips)).mkdir()
-    lang = make_lang(folder / str(skips), lexicon, units, model, skips)
-    scores = random_scores(units, [60, 31, 90, 45, 12])
-    searches = (load_search(lang, DecodeConfig(backend=name, beam=60, max_active=100000)) for name in ("k2", "kaldi"))
-    k2, kaldi = (search.decode(scores) for search in searches)
-    assert max(len(hypothesis.words) for hypothesis in k2) > 3
-    assert [hypothesis.words for hypothesis in k2] == [hypothesis.words for hypothesis in kaldi]
-    assert [hypothesis.score for hypothesis in k2] == pytest.approx([hypothesis.score for hypothesis in kaldi], abs=1e-3)
+def test_backends_agree(medium, skips, tmp_path):
+    lexicon, model, units = medium
+    assert_backends_agree(make_lang(tmp_path, lexicon, units, model, skips), units)
 
 
 def passes(units: OutputUnits, phone: str, frames: int) -> set[tuple[int, ...]]:
@@ -140,7 +127,7 @@ def skipping_search(phones: list[list[int]], scores: np.ndarray) -> float:
 def test_skips_equal_brute_force(tmp_path, backend, monkeypatch):
     model = estimate(TEXT, 2, "witten_bell", SMALL.entries)
     units = random_tying(OutputUnits(tuple(SMALL.phones), 3, 2), 2, seed=4)
-    search = load_search(make_lang(tmp_path, SMALL, units, model, skips=True), DecodeConfig(backend=backend, **WIDE))
+    lang = make_lang(tmp_path, SMALL, units, model, skips=True)
     owner = {unit: (int(units.phone_index(unit)), int(units.state_index(unit))) for unit in range(units.num_units)}
 
     def viterbi(states: list[int], scores: np.ndarray) -> float:
@@ -155,7 +142,4 @@ def test_skips_equal_brute_force(tmp_path, backend, monkeypatch):
     monkeypatch.setattr(search_case, "shortest", lambda states: 1)
     for seed in range(4):
         (scores,) = random_scores(units, [3], seed)
-        expected = brute_force(scores.numpy().astype(np.float64), units, model, 3)
-        (hypothesis,) = search.decode([scores])
-        assert tuple(hypothesis.words) == expected[0][1]
-        assert hypothesis.score == pytest.approx(expected[0][0], abs=1e-3)
+        assert_best_of_all(backend, lang, scores, units, model, longest=3)
