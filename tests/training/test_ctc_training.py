@@ -47,6 +47,18 @@ def test_other_estimators_run_and_note_their_signal_at_every_update(tmp_path, es
     assert all(set(item["split_half"]) == {"score", "mean_field", "gumbel_st"} for item in signals)
 
 
+def test_the_signal_of_a_single_utterance_is_told_as_not_measured(tmp_path, monkeypatch):
+    options = {"signal_updates": True, "passes": 2, "updates_per_pass": 1, "frames_per_update": 2, "signal_frames": 2}
+    monkeypatch.setitem(METHODS, "dropout_compaction", {**METHODS["dropout_compaction"], **options})
+    messages = []
+    trainer = make_trainer(tmp_path, "dropout_compaction", "ctc", say=messages.append)
+    trainer.run()
+    (found,) = {str(figures["split_half"]) for figures in trainer.estimators.values()}
+    assert found == "[None, None]" and len([text for text in messages if text.endswith("held-out frames): – –")]) == 3
+    assert all(values == [None, None] for item in trainer.signals for values in item["split_half"].values())
+    assert "NaN" not in (tmp_path / "net" / "training.json").read_text()
+
+
 def test_parts_of_the_data_per_epoch(tmp_path):
     trainer = make_trainer(tmp_path, "dense", "ctc", epochs=3, epoch_share=1 / 3)
     trainer.run()
