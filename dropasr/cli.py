@@ -93,12 +93,20 @@ def load(invocation: Invocation) -> tuple[Config, Paths]:
 
 
 def check_components(config: Config) -> None:
-    """Check what only models and methods know: their options, and which rows may stand together. Raises ConfigError. Imports torch."""
+    """Check what only models, methods and the search backend know: their options, and which rows may stand together.
+
+    Raises ConfigError. Imports torch.
+    """
+    from dropasr.decoding.search import need_lattices
     from dropasr.models import model_options
+    from dropasr.stamps import resolved_backend
     from dropasr.training.rows import check_rows
 
     model_options(config.model)
     check_rows(config)
+    backend = resolved_backend(config)
+    if config.needs_lattices and backend == "kaldi":
+        raise need_lattices(backend, config.needs_lattices)
 
 
 def _stage(verb: str, invocation: Invocation) -> None:

@@ -135,7 +135,7 @@ class DecodeConfig(Options):
 
     @model_validator(mode="after")
     def _check_scales(self) -> DecodeConfig:
-        for name in ("acoustic_scales", "lm_scales"):
+        for name in ("acoustic_scales", "ctc_scales", "lm_scales"):
             if min(getattr(self, name)) <= 0:
                 raise ValueError(f"decode.{name}: expected numbers above 0, found {getattr(self, name)}")
         return self
