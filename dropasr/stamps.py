@@ -15,6 +15,7 @@ import importlib.util
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,13 @@ class Stamps:
             self.path(stage).unlink(missing_ok=True)
             started = time.monotonic()
             module, _, function = stage.function.partition(":")
-            getattr(importlib.import_module(module), function)(self.config, self.paths, nj)
+            try:
+                getattr(importlib.import_module(module), function)(self.config, self.paths, nj)
+            except BrokenExecutor:
+                raise StageError(
+                    f"stage {stage.number} ({stage.verb}): one of up to {nj} processes was killed, most likely for lack of memory. What is"
+                    " finished is kept; run the same command with a smaller --nj."
+                ) from None
             self._write(stage, wanted, time.monotonic() - started)
 
     def _collect(self, stage: Stage) -> dict[str, Any]:

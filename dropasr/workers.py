@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.managers
 import os
 import threading
 import time
@@ -19,10 +20,14 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _watch(parent: int) -> None:
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
 def _start(parent: int, initializer: Initializer, arguments: tuple[Any, ...]) -> None:
     # Two processes with a thread for each core would wait for each other; libraries read this when they are imported.
     os.environ["OMP_NUM_THREADS"] = "1"
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _watch(parent)
     if initializer is not None:
         initializer(*arguments)
 
@@ -36,3 +41,10 @@ def pool(
     """
     context = multiprocessing.get_context(method)
     return ProcessPoolExecutor(max(1, nj), context, _start, (os.getpid(), initializer, arguments))
+
+
+def manager() -> multiprocessing.managers.SyncManager:
+    """The process of a manager, which makes queues that the workers of a pool share; to be used in a `with`."""
+    made = multiprocessing.managers.SyncManager(ctx=multiprocessing.get_context("spawn"))
+    made.start(_watch, (os.getpid(),))
+    return made

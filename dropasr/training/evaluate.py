@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 
 import dropasr
 from dropasr import workers
@@ -78,15 +77,8 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
     stores = {split: FrameStore.open(paths.features(split)) for split in ("dev", *evaluation_sets(config))}
     evaluations = [RowEvaluation(config, paths, row, identity, stores, -(-nj // len(missing))) for row in missing]
     with workers.pool(nj) as pool:
-        try:
-            for _ in progress(_drive(config, paths, evaluations, pool, nj), "decoding", sum(item.total for item in evaluations)):
-                pass
-        except BrokenProcessPool:
-            pool.shutdown(cancel_futures=True)
-            raise StageError(
-                f"stage 7 (decode): one of {nj} processes was killed, most likely for lack of memory: each loads the decoding graph. "
-                "Finished rows are kept; run the same command with a smaller --nj."
-            ) from None
+        for _ in progress(_drive(config, paths, evaluations, pool, nj), "decoding", sum(item.total for item in evaluations)):
+            pass
 
 
 def _drive(config: Config, paths: Paths, evaluations: list[RowEvaluation], pool: ProcessPoolExecutor, nj: int) -> Iterator[None]:
