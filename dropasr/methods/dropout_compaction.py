@@ -60,6 +60,10 @@ class MethodOptions(RemovalOptions):
 class Method(GradualRemoval):
     """`scales` are the retention probabilities, one tensor per group of units."""
 
+    @classmethod
+    def learns_units(cls, options: MethodOptions) -> bool:
+        return options.estimator != "random"
+
     @property
     def meets_budget(self) -> bool:
         return self.options.controller == "budget"

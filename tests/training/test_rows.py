@@ -78,6 +78,29 @@ def test_unfair_or_senseless_tables_are_refused(setting, message):
         check_rows(config(setting))
 
 
+METHODS = "experiment.compact=[dropout_compaction,norm_removal,random_removal,dropout_compaction_published]"
+
+
+@pytest.mark.parametrize("key,value", [("start", 0.05), ("end", 0.5), ("passes", 4), ("min_units", 3), ("teacher", "dense")])
+def test_compared_methods_share_their_schedule_and_teacher(key, value):
+    check_rows(config(METHODS))
+    distilled = "experiment.small=[dense,distilled]"
+    with pytest.raises(
+        ConfigError, match=f"'norm_removal' has {key} {value}, but 'dropout_compaction' has .*Set methods.norm_removal.{key}="
+    ):
+        check_rows(config(METHODS, distilled, f"methods.norm_removal.{key}={value}"))
+    labels = ("dropout_compaction", "norm_removal", "random_removal")
+    check_rows(config(METHODS, distilled, *(f"methods.{label}.{key}={value}" for label in labels)))
+
+
+def test_the_weight_of_a_teacher_is_shared_where_there_is_one():
+    weights = ["methods.dropout_compaction.teacher_weight=0.5"]
+    check_rows(config(METHODS, *weights))
+    teachers = [f"methods.{label}.teacher=dense" for label in ("dropout_compaction", "norm_removal", "random_removal")]
+    with pytest.raises(ConfigError, match="'norm_removal' has teacher_weight 0.7, but 'dropout_compaction' has 0.5"):
+        check_rows(config(METHODS, "experiment.small=[dense,distilled]", *weights, *teachers))
+
+
 def test_a_distilled_table_is_accepted_with_its_rival():
     check_rows(config("methods.dropout_compaction.teacher=dense", "experiment.small=[dense,distilled]"))
 
