@@ -102,7 +102,7 @@ class Stamps:
     def __init__(self, config: Config, paths: Paths) -> None:
         self.config = config
         self.paths = paths
-        self._values = config.model_dump(mode="json")
+        self._values = {**config.model_dump(mode="json"), "training": config.train.training_values()}
         self._parts: dict[str, dict[str, Any]] = {}
 
     def parts(self, stage: Stage) -> dict[str, Any]:
@@ -183,7 +183,8 @@ class Stamps:
             elif name.startswith("-"):
                 del result[name[1:]]
             else:
-                _flatten(self._values[section][key] if key else self._values[section], name, result)
+                shown = name.replace("training", "train", 1)
+                _flatten(self._values[section][key] if key else self._values[section], shown, result)
         for name in FILE_VALUES:
             value = result.get(name)
             if isinstance(value, str) and value not in PACKAGE_VALUES:

@@ -54,6 +54,10 @@ class ExperimentConfig(Options):
         return self
 
 
+CTC_OPTIONS = ("batch_frames", "flat_start")
+"""Options of `train` that play no part where the criterion is `frames`."""
+
+
 class TrainConfig(Options):
     """Training, the same for every row of a table."""
 
@@ -101,6 +105,16 @@ class TrainConfig(Options):
     def epochs_per_pass(self) -> int:
         """Epochs in which every frame comes once."""
         return round(1 / self.epoch_share)
+
+    def training_values(self) -> dict[str, Any]:
+        """The options as far as training depends on them; what the criterion does not use stands at its default.
+
+        With `frames` nets see every frame, and `frame_subsampling` is the rate of decoding alone.
+        """
+        values = self.model_dump(mode="json")
+        if self.criterion == "frames":
+            values |= {key: type(self).model_fields[key].default for key in (*CTC_OPTIONS, "frame_subsampling")}
+        return values
 
 
 class DecodeConfig(Options):

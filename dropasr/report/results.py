@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dropasr.config import Config, Row, rows
+from dropasr.config import CTC_OPTIONS, Config, Row, rows, system_name
 from dropasr.files import hash_of
 from dropasr.report.load import Net, Run
 from dropasr.report.schema import (
@@ -53,18 +53,6 @@ def label(row: Row) -> str:
     return f"small {method} from scratch {budget_text(row.budget)}" if row.kind == "small" else f"{method} {budget_text(row.budget)}"
 
 
-def system_name(config: Config) -> str:
-    """What tells a system from the usual hybrid one: criterion, units, frame subsampling, rescoring; empty for the usual one."""
-    parts = []
-    if config.train.criterion == "ctc":
-        parts.append(f"CTC {config.lang.units}, {config.decode.ctc}")
-    if config.train.frame_subsampling > 1:
-        parts.append(f"every {config.train.frame_subsampling}rd frame")
-    if config.decode.rescore != "none":
-        parts.append("rescored")
-    return ", ".join(parts)
-
-
 _FIRST_KEYS = {
     "corpus": "name prepare sample_rate one_speaker note unknown_words empty_transcripts max_dropped options",
     "features": "num_mel_bins low_freq high_freq frame_shift normalise dtype",
@@ -85,6 +73,9 @@ def _counting(config: Config) -> dict[str, Any]:
         section: {key: value for key, value in values[section].items() if key in first.split() or key in changed.get(section, {})}
         for section, first in _FIRST_KEYS.items()
     }
+    if config.train.criterion == "frames":
+        for key in CTC_OPTIONS:
+            kept["train"].pop(key, None)
     kept["corpus"].pop("corpus_dir", None)
     options = kept["corpus"]["options"]
     kept["corpus"]["options"] = {

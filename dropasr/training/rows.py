@@ -91,7 +91,7 @@ def row_identity(config: Config, paths: Paths, row: Row) -> str:
         "row": [row.name, row.kind, row.budget],
         "model": config.model,
         "method": config.methods[row.method],
-        "train": config.train.model_dump(),
+        "train": config.train.training_values(),
         "tolerance": config.experiment.budget_tolerance if row.kind != "large" and row.budget else None,
         "seed": paths.seed,
         "labels": sha256_file(tokens_file(paths, "train") if config.train.criterion == "ctc" else paths.align / "train.npy"),
@@ -172,7 +172,6 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
             f"{row.name}: the net has {share:.4f} of the large net's multiply-adds, expected {row.budget:g} within "
             f"{100 * config.experiment.budget_tolerance:g} %. Widths: {net.widths}."
         )
-    evaluations_per_second = round(1 / config.features.frame_shift) / config.train.frame_subsampling
     summary = {
         "row": row.name,
         "method": row.method,
@@ -185,7 +184,6 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "units": net.widths,
         "parameters": net.num_parameters(),
         "macs_per_frame": macs,
-        "macs_per_second": round(macs * evaluations_per_second),
         "train_seconds": sum(figures["seconds"] for figures in trainer.history),
         "epochs": config.train.epochs,
         "criterion": config.train.criterion,

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from dropasr.config import load_config, rows
+from dropasr.data.sequences import TokenSequences
 from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError
 from dropasr.files import read_json
 from dropasr.lang.units import OutputUnits
 from dropasr.paths import Paths
+from dropasr.training.ctc_targets import tokens_file
 from dropasr.training.rows import check_rows, is_trained, row_by_name, row_identity, train_row
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "synth_commands.yaml"
@@ -119,6 +121,7 @@ def test_identity_changes_with_what_decides_a_row_and_nothing_else(tmp_path):
     base = identity("small_dense@0.25")
     assert base == identity("small_dense@0.25", "experiment.budgets=[0.5,0.25]", "decode.beam=5")
     assert base == identity("small_dense@0.25", "methods.dropout_compaction.estimator=score")
+    assert base == identity("small_dense@0.25", "train.frame_subsampling=3", "train.batch_frames=50", "train.flat_start=0.3")
     assert base != identity("small_dense@0.25", "train.epochs=5")
     assert base != identity("small_dense@0.25", "model.width=512")
     assert base != identity("small_dense@0.25", seed=2)
@@ -127,3 +130,7 @@ def test_identity_changes_with_what_decides_a_row_and_nothing_else(tmp_path):
     assert with_teacher != identity("small_distilled@0.25", *distilled, "methods.dense.teacher_weight=0.5")
     np.save(paths.align / "train.npy", np.ones(10, dtype=np.int32))
     assert base != identity("small_dense@0.25")
+    TokenSequences.from_lists([[1]]).save(tokens_file(paths, "train"))
+    ctc = ("train.criterion=ctc", "lang.units=chars")
+    changes = ("train.frame_subsampling=3", "train.batch_frames=50", "train.flat_start=0.3")
+    assert len({identity("dense", *ctc), *(identity("dense", *ctc, change) for change in changes)}) == 4
