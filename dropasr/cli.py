@@ -65,7 +65,7 @@ def _with_corpus_files(config: Config, invocation: Invocation, typed: set[str]) 
 
 def load(invocation: Invocation) -> tuple[Config, Paths]:
     """The configuration and the folders of a command line; raises ConfigError."""
-    from dropasr.config import REPOSITORY, load_config
+    from dropasr.config import REPOSITORY, load_config, system_folder
     from dropasr.paths import Paths
 
     settings = []
@@ -89,16 +89,24 @@ def load(invocation: Invocation) -> tuple[Config, Paths]:
             if isinstance(found.get(key), str):
                 found[key] = _absolute(invocation.base if f"corpus.options.{key}" in typed else REPOSITORY, found[key])
         config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"options": found})})
-    return config, Paths(invocation.data_dir, invocation.exp_dir, str(config.model["name"]), invocation.seed)
+    return config, Paths(invocation.data_dir, invocation.exp_dir, str(config.model["name"]), invocation.seed, system_folder(config))
 
 
 def check_components(config: Config) -> None:
-    """Check what only models and methods know: their options, and which rows may stand together. Raises ConfigError. Imports torch."""
+    """Check what only models, methods and the search backend know: their options, and which rows may stand together.
+
+    Raises ConfigError. Imports torch.
+    """
+    from dropasr.decoding.search import need_lattices
     from dropasr.models import model_options
+    from dropasr.stamps import resolved_backend
     from dropasr.training.rows import check_rows
 
     model_options(config.model)
     check_rows(config)
+    backend = resolved_backend(config)
+    if config.needs_lattices and backend == "kaldi":
+        raise need_lattices(backend, config.needs_lattices)
 
 
 def _stage(verb: str, invocation: Invocation) -> None:
@@ -131,7 +139,7 @@ def _plan(invocation: Invocation) -> None:
     config, paths = load(invocation)
     check_components(config)
     stamps = Stamps(config, paths)
-    print(f"{config.corpus.name}: data in {_short(paths.data_dir)}, experiment in {_short(paths.run)}")
+    print(f"{config.corpus.name}: data in {_short(paths.data_dir)}, experiment in {_short(paths.system_home)}")
     for stage in STAGES:
         if invocation.stage <= stage.number <= invocation.stop_stage:
             reason = stamps.reason_to_run(stage)

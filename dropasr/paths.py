@@ -11,13 +11,16 @@ class Paths:
     """Folders of one experiment.
 
     `data_dir` holds what depends on the corpus alone (stages 1-3), `exp_dir` the alignment (stage 4, shared by models and
-    seeds) and one folder per model and training seed (stages 5-9).
+    seeds) and one folder per model and training seed (stages 5-9). Systems that share the nets of a run but decode them in another way
+    have folders of their own in it (stages 7-9).
     """
 
     data_dir: Path
     exp_dir: Path
     model: str
     seed: int
+    system: str = ""
+    """Folder name of a system that is not the one that the nets were trained for (`dropasr.config.system_folder`)."""
 
     @property
     def corpus(self) -> Path:
@@ -54,31 +57,41 @@ class Paths:
 
     @property
     def run(self) -> Path:
-        """Everything of one model and seed."""
+        """Everything of one model and seed: its nets, and what systems made of them."""
         return self.exp_dir / self.model / f"seed{self.seed}"
 
     def net(self, row: str) -> Path:
         """One trained net: checkpoint, `summary.json`, TensorBoard events, log."""
         return self.run / "nets" / row
 
+    @property
+    def system_home(self) -> Path:
+        """What one system made of the nets of a run: the run itself, or a folder in it."""
+        return self.run / "systems" / self.system if self.system else self.run
+
+    @property
+    def own_graph(self) -> Path:
+        """Decoding graph and output units of a system that needs others than those of `align`."""
+        return self.system_home / "graph"
+
     def scores(self, row: str) -> Path:
         """WER of one net on dev and test, and its hypotheses."""
-        return self.run / "scores" / f"{row}.json"
+        return self.system_home / "scores" / f"{row}.json"
 
     @property
     def rtf(self) -> Path:
-        """The timing of all nets of this run."""
-        return self.run / "rtf.json"
+        """The timing of all nets of this system."""
+        return self.system_home / "rtf.json"
 
     @property
     def report(self) -> Path:
         """`report.md`, `report.html`, plots."""
-        return self.run / "report"
+        return self.system_home / "report"
 
     @property
     def results(self) -> Path:
         """The table for programs."""
-        return self.run / "results.json"
+        return self.system_home / "results.json"
 
     @property
     def test_log(self) -> Path:
@@ -88,4 +101,4 @@ class Paths:
     @property
     def logs(self) -> Path:
         """One log file per stage."""
-        return self.run / "log"
+        return self.system_home / "log"

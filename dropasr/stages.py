@@ -31,8 +31,9 @@ class Stage:
     upstream: tuple[str, ...]
     """Verbs of the stages whose outputs it reads."""
     depends: tuple[str, ...]
-    """Sections and keys of the configuration that it depends on, `-key` for a key of a section that does not count; `seed`, `rows`,
-    `backend` (the search) and `backends` (those installed, each of which gets its graph) stand for derived values."""
+    """Sections and keys of the configuration that it depends on, `-key` for a key of a section that does not count. `training` is `train`
+    as far as the criterion uses it; `seed`, `rows`, `backend` (the search) and `backends` (those installed, each of which gets its graph)
+    stand for derived values."""
     outputs: Callable[[Config, Paths], list[Path]]
     """Files and folders that must exist when it has finished."""
 
@@ -45,9 +46,10 @@ def _nets(config: Config, paths: Paths, kinds: tuple[str, ...]) -> list[Path]:
 
 
 def _scores(config: Config, paths: Paths) -> list[Path]:
-    from dropasr.config import rows
+    from dropasr.config import has_own_graph, rows
 
-    return [paths.scores(row.name) for row in rows(config)]
+    own_graph = [paths.own_graph] if has_own_graph(config) else []
+    return [*(paths.scores(row.name) for row in rows(config)), *own_graph]
 
 
 def _prepared(config: Config, paths: Paths) -> list[Path]:
@@ -55,16 +57,17 @@ def _prepared(config: Config, paths: Paths) -> list[Path]:
     return [*(paths.cuts(split) for split in config.corpus.splits), paths.manifests / "report.json", paths.manifests, *made]
 
 
-_TRAINING = ("model", "methods", "experiment", "train", "rows", "seed")
+_TRAINING = ("model", "methods", "experiment", "training", "rows", "seed")
 _CORPUS = (
     *("corpus.prepare", "corpus.corpus_dir", "corpus.options", "corpus.extra_tests", "corpus.sample_rate", "corpus.resample"),
     *("corpus.one_speaker", "corpus.text", "corpus.unknown_words", "corpus.empty_transcripts", "corpus.max_dropped"),
 )
-_DECODING = ("decode", "-decode.backend", "corpus.error_rate", "backend", "rows", "seed")
+_DECODING = ("decode", "-decode.backend", "corpus.error_rate", "train.frame_subsampling", "backend", "rows", "seed")
 _UNITS = (
     *("lang.states_per_phone", "lang.silence_states", "lang.silence_probability"),
     *("lang.tying", "lang.num_units", "lang.min_count"),
 )
+_TARGETS = ("train.criterion", "training.frame_subsampling", "corpus.too_short", "corpus.max_dropped")
 
 STAGES = (
     Stage(
@@ -112,7 +115,7 @@ STAGES = (
         "dropasr.training.flat_start:align",
         "exp_dir",
         ("features", "lang"),
-        ("align", *_UNITS, "train.criterion", "train.frame_subsampling", "corpus.too_short", "corpus.max_dropped", "backend", "backends"),
+        ("align", *_UNITS, *_TARGETS, "backend", "backends"),
         lambda config, paths: [paths.align],
     ),
     Stage(
@@ -144,9 +147,9 @@ STAGES = (
         "decode",
         "decode dev and the test sets, score WER",
         "DATA/features, DATA/lang, EXP/align, RUN/nets",
-        "RUN/scores",
+        "SYSTEM/scores, SYSTEM/graph",
         "dropasr.training.evaluate:decode",
-        "run",
+        "system_home",
         ("train", "compact"),
         _DECODING,
         _scores,
@@ -155,10 +158,10 @@ STAGES = (
         8,
         "rtf",
         "measure the real-time factor of all nets, interleaved",
-        "DATA/manifests, DATA/lang, EXP/align, RUN/nets, RUN/scores",
-        "RUN/rtf.json",
+        "DATA/manifests, DATA/lang, EXP/align, RUN/nets, SYSTEM/scores, SYSTEM/graph",
+        "SYSTEM/rtf.json",
         "dropasr.runtime.rtf:measure",
-        "run",
+        "system_home",
         ("decode",),
         ("rtf", *_DECODING),
         lambda config, paths: [paths.rtf],
@@ -167,10 +170,10 @@ STAGES = (
         9,
         "report",
         "tables, plots, results.json",
-        "RUN/nets, RUN/scores, RUN/rtf.json",
-        "RUN/results.json, RUN/report",
+        "RUN/nets, SYSTEM/scores, SYSTEM/rtf.json",
+        "SYSTEM/results.json, SYSTEM/report",
         "dropasr.report.build:build",
-        "run",
+        "system_home",
         ("decode", "rtf"),
         ("corpus.name", "corpus.note", "corpus.one_speaker", "rows", "seed"),
         lambda config, paths: [paths.results, paths.report],
@@ -186,6 +189,8 @@ def list_text() -> str:
     widths = [max(len(line[column]) for line in table) for column in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
     lines.append("DATA: --data-dir (default data/NAME of conf/NAME.yaml); EXP: --exp-dir (default exp/NAME); RUN: EXP/MODEL/seedS")
+    lines.append("SYSTEM: RUN, or RUN/systems/NAME where its nets are decoded at another frame rate, by another CTC search, or rescored")
+    lines.append("SYSTEM/graph: where the frame rate is another than that of training")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ import importlib.util
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class Stamps:
     def __init__(self, config: Config, paths: Paths) -> None:
         self.config = config
         self.paths = paths
-        self._values = config.model_dump(mode="json")
+        self._values = {**config.model_dump(mode="json"), "training": config.train.training_values()}
         self._parts: dict[str, dict[str, Any]] = {}
 
     def parts(self, stage: Stage) -> dict[str, Any]:
@@ -157,7 +158,13 @@ class Stamps:
             self.path(stage).unlink(missing_ok=True)
             started = time.monotonic()
             module, _, function = stage.function.partition(":")
-            getattr(importlib.import_module(module), function)(self.config, self.paths, nj)
+            try:
+                getattr(importlib.import_module(module), function)(self.config, self.paths, nj)
+            except BrokenExecutor:
+                raise StageError(
+                    f"stage {stage.number} ({stage.verb}): one of up to {nj} processes was killed, most likely for lack of memory. What is"
+                    " finished is kept; run the same command with a smaller --nj."
+                ) from None
             self._write(stage, wanted, time.monotonic() - started)
 
     def _collect(self, stage: Stage) -> dict[str, Any]:
@@ -175,7 +182,8 @@ class Stamps:
             elif name.startswith("-"):
                 del result[name[1:]]
             else:
-                _flatten(self._values[section][key] if key else self._values[section], name, result)
+                shown = name.replace("training", "train", 1)
+                _flatten(self._values[section][key] if key else self._values[section], shown, result)
         for name in FILE_VALUES:
             value = result.get(name)
             if isinstance(value, str):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import multiprocessing.managers
 import os
 import threading
 import time
@@ -23,8 +25,12 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _start(parent: int, initializer: Initializer, arguments: tuple[Any, ...]) -> None:
+def _watch(parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _start(parent: int, initializer: Initializer, arguments: tuple[Any, ...]) -> None:
+    _watch(parent)
     if initializer is not None:
         initializer(*arguments)
 
@@ -73,3 +79,10 @@ def pool(
     """
     context = _SpawnContext() if method == "spawn" else _ForkContext()
     return ProcessPoolExecutor(max(1, nj), context, _start, (os.getpid(), initializer, arguments))
+
+
+def manager() -> multiprocessing.managers.SyncManager:
+    """The process of a manager, which makes queues that the workers of a pool share; to be used in a `with`."""
+    made = multiprocessing.managers.SyncManager(ctx=multiprocessing.get_context("spawn"))
+    made.start(_watch, (os.getpid(),))
+    return made

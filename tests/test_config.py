@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+from dropasr import stamps
 from dropasr.cli import check_components, load
 from dropasr.config import Config, load_config, read_yaml, rows
 from dropasr.errors import ConfigError
@@ -17,6 +18,10 @@ from dropasr.options import parse
 CORPORA = sorted((REPOSITORY / "conf").glob("*.yaml"))
 MODELS = sorted((REPOSITORY / "conf" / "model").glob("*.yaml"))
 METHODS = sorted((REPOSITORY / "conf" / "method").glob("*.yaml"))
+
+
+RESCORED = ("decode.rescore=nbest", "lang.rescore=true")
+CTC = ("train.criterion=ctc", "lang.units=chars")
 
 
 def identity(path: Path) -> str:
@@ -73,6 +78,13 @@ def test_every_method_loads(path: Path):
         ("", ["lang.order=3", "lang.prune_to=[5]"], ["prune_to", "expected 2 numbers", "[5]"]),
         ("", ["lang.prune_to=[5, 5]", "lang.texts=[a]", "lang.arpa=b"], ["arpa", "lang.texts"]),
         ("experiment: {budgets: [2]}\n", [], ["budgets", "between 0 and 1"]),
+        ("", ["decode.ctc_scales=[0.5,0]"], ["decode.ctc_scales", "above 0", "[0.5, 0.0]"]),
+        ("", ["decode.rescore=nbest"], ["decode.rescore", "set lang.rescore true"]),
+        ("", [*RESCORED, "decode.backend=kaldi"], ["decode.rescore", "no lattices", "decode.backend k2"]),
+        ("", [*RESCORED, *CTC, "decode.ctc=greedy"], ["decode.rescore", "decode.ctc greedy", "hlg"]),
+        ("", [*RESCORED, *CTC, "decode.ctc=h"], ["decode.rescore", "decode.ctc h", "hlg"]),
+        ("", ["decode.lm_scales=[0.8]", "decode.backend=kaldi"], ["decode.lm_scales", "no lattices", "decode.backend k2"]),
+        ("", ["decode.insertion_penalties=[0, 1]", "decode.backend=kaldi"], ["decode.insertion_penalties", "no lattices"]),
     ],
 )
 def test_wrong_values_are_named(tiny_yaml, extra: str, settings: list[str], words: list[str]):
@@ -86,6 +98,17 @@ def test_a_misspelt_key_of_a_model_or_method_is_refused(tiny_yaml):
         check_components(load_config(tiny_yaml(), settings=["model.widht=3"]))
     with pytest.raises(ConfigError, match="dense.*tacher.*did you mean 'teacher'"):
         check_components(load_config(tiny_yaml(), settings=["methods.dense.tacher=dense"]))
+
+
+@pytest.mark.parametrize("settings", [RESCORED, ("decode.lm_scales=[0.8,1.0]",), ("decode.insertion_penalties=[1.0]",)])
+def test_lattices_are_asked_of_the_backend_that_auto_stands_for(tiny_yaml, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]):
+    config = load_config(tiny_yaml(), settings=list(settings))
+    monkeypatch.setattr(stamps, "installed_backends", lambda: ["k2", "kaldi"])
+    check_components(config)
+    monkeypatch.setattr(stamps, "installed_backends", lambda: ["kaldi"])
+    with pytest.raises(ConfigError, match=f"{settings[0].partition('=')[0]}.*lattices.*decode.backend=k2"):
+        check_components(config)
+    check_components(load_config(tiny_yaml(), settings=[*CTC, "decode.ctc=greedy", "decode.lm_scales=[0.8,1.0]"]))
 
 
 def test_settings_win_over_the_files(tiny_yaml):

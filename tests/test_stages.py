@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from dropasr import stamps as stamps_module
 from dropasr.cli import main
-from dropasr.config import Config, load_config
+from dropasr.config import Config, load_config, system_folder
 from dropasr.errors import ConfigError, DropasrError, StageError
 from dropasr.files import read_json
 from dropasr.paths import Paths
@@ -54,8 +56,8 @@ class Experiment:
         self.folder = folder
 
     def stamps(self, *settings: str, seed: int = 1) -> Stamps:
-        paths = Paths(self.folder / "data", self.folder / "exp", "feedforward", seed)
-        return Stamps(load_config(self.yaml, settings=list(settings)), paths)
+        config = load_config(self.yaml, settings=list(settings))
+        return Stamps(config, Paths(self.folder / "data", self.folder / "exp", "feedforward", seed, system_folder(config)))
 
     def to_do(self, *settings: str, seed: int = 1) -> list[int]:
         stamps = self.stamps(*settings, seed=seed)
@@ -105,7 +107,9 @@ def test_everything_runs_once(experiment: Experiment, calls: list[str]):
         ("align.width=24", [4, 5, 6, 7, 8, 9]),
         ("lang.num_units=30", [4, 5, 6, 7, 8, 9]),
         ("lang.silence_probability=0.2", [4, 5, 6, 7, 8, 9]),
-        ("train.frame_subsampling=3", [4, 5, 6, 7, 8, 9]),
+        ("train.frame_subsampling=3", [7, 8, 9]),
+        ("train.batch_frames=50", []),
+        ("train.flat_start=0.3", []),
         ("train.epochs=3", [5, 6, 7, 8, 9]),
         ("model.width=40", [5, 6, 7, 8, 9]),
         ("methods.dense.teacher_weight=0.5", [5, 6, 7, 8, 9]),
@@ -126,6 +130,46 @@ def test_a_changed_value_redoes_what_depends_on_it(experiment: Experiment, calls
     calls.clear()
     experiment.run(setting)
     assert [BY_VERB[verb].number for verb in calls] == expected
+
+
+def test_systems_that_share_nets_stand_side_by_side(experiment: Experiment, calls: list[str]):
+    third, rescored = ["train.frame_subsampling=3"], ["decode.rescore=nbest", "lang.rescore=true"]
+    experiment.run()
+    experiment.run(*third)
+    assert experiment.to_do() == experiment.to_do(*third) == []
+    run = experiment.folder / "exp" / "feedforward" / "seed1"
+    own = run / "systems" / "every_3rd_frame"
+    for home in (run, own):
+        assert all((home / name).exists() for name in ("scores/dense.json", "rtf.json", "report", "results.json", "stamps/9-report.json"))
+    assert (own / "graph").exists() and not (own / "nets").exists() and not (own / "stamps" / "5-train.json").exists()
+    assert experiment.stamps(*third).paths.scores("dense").is_relative_to(own)
+    assert experiment.stamps(*third, *rescored).paths.rtf == run / "systems" / "every_3rd_frame_rescored" / "rtf.json"
+
+
+def test_what_ctc_training_depends_on(experiment: Experiment, calls: list[str]):
+    ctc = ["train.criterion=ctc", "lang.units=chars"]
+    experiment.run(*ctc)
+    run = experiment.stamps().paths.run
+    assert experiment.stamps(*ctc).paths.system_home == experiment.stamps(*ctc, "train.frame_subsampling=3").paths.system_home == run
+    assert experiment.to_do(*ctc, "train.frame_subsampling=3") == [4, 5, 6, 7, 8, 9]
+    assert experiment.to_do(*ctc, "train.batch_frames=50") == experiment.to_do(*ctc, "train.flat_start=0.3") == [5, 6, 7, 8, 9]
+    experiment.run(*ctc, "decode.ctc=greedy")
+    assert (run / "systems" / "CTC_chars_greedy" / "results.json").exists()
+    assert experiment.to_do(*ctc) == experiment.to_do(*ctc, "decode.ctc=greedy") == []
+
+
+def test_a_killed_worker_is_told(experiment: Experiment, calls: list[str], monkeypatch: pytest.MonkeyPatch):
+    experiment.run()
+
+    class Killed:
+        @staticmethod
+        def train_large_and_small(config: Config, paths: Paths, nj: int) -> None:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                pool.submit(os._exit, 9).result()
+
+    monkeypatch.setattr(stamps_module.importlib, "import_module", lambda module: Killed)
+    with pytest.raises(StageError, match=r"stage 5 \(train\): one of up to 4 processes was killed.*smaller --nj"):
+        experiment.stamps("train.epochs=3").run(BY_VERB["train"], nj=4)
 
 
 def test_another_seed_shares_data_and_alignment(experiment: Experiment, calls: list[str]):

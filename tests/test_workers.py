@@ -23,6 +23,18 @@ if __name__ == "__main__":
 """
 
 
+MANAGER = """
+import time
+from dropasr import workers
+
+if __name__ == "__main__":
+    with workers.manager() as manager:
+        manager.Queue().put("work")
+        print(manager._process.pid, flush=True)
+        time.sleep(60)
+"""
+
+
 def _alive(process: int) -> bool:
     try:
         with open(f"/proc/{process}/stat") as file:
@@ -49,6 +61,21 @@ def test_workers_of_a_killed_process_end(tmp_path):
             time.sleep(0.1)
         assert not _alive(worker), method
         parent.stdout.close()
+
+
+def test_the_manager_of_a_killed_process_ends(tmp_path):
+    program = tmp_path / "manager.py"
+    program.write_text(MANAGER)
+    parent = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    server = int(parent.stdout.readline())
+    assert _alive(server) and server != parent.pid
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    until = time.monotonic() + 20
+    while _alive(server) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not _alive(server)
+    parent.stdout.close()
 
 
 @pytest.mark.parametrize("before", [None, "7"])

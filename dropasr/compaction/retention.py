@@ -134,14 +134,14 @@ def split_half(
     retention: list[torch.Tensor],
     generator: np.random.Generator,
     batch: int = 2048,
-) -> list[float]:
+) -> list[Union[float, None]]:
     """Correlation over units between the gradients of two halves of the items, one figure per group: how much signal, how much noise.
 
     Frames `(N, D)`, or utterances, alternate between the halves; masks are drawn independently; `batch` items are computed at a time.
-    1 is all signal, 0 a coin flip (also of a single utterance, which has no second half).
+    1 is all signal, 0 a coin flip; None is not measured, of a single item, which has no second half.
     """
     if len(targets) < 2:
-        return [0.0] * len(retention)
+        return [None] * len(retention)
     halves = []
     for half in (0, 1):
         x, y = _items(inputs, targets, slice(half, None, 2))
@@ -151,7 +151,7 @@ def split_half(
             gradients = ESTIMATORS[name](net, part, wanted, retention, generator)
             total = [sum_ + gradient * (len(wanted) / len(y)) for sum_, gradient in zip(total, gradients)]
         halves.append(total)
-    result = []
+    result: list[Union[float, None]] = []
     for first, second in zip(*halves):
         a, b = first - first.mean(), second - second.mean()
         norm = float(a.norm() * b.norm())

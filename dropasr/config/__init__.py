@@ -7,10 +7,12 @@ adding one is one file. Nothing in this package imports torch, so that a finishe
 
 from dropasr.config.base import REPOSITORY, Options, nearest, parse_options
 from dropasr.config.corpus import CorpusConfig, FeaturesConfig, LangConfig, TextConfig
-from dropasr.config.experiment import AlignConfig, DecodeConfig, ExperimentConfig, RtfConfig, TrainConfig
+from dropasr.config.experiment import CTC_OPTIONS, AlignConfig, DecodeConfig, ExperimentConfig, RtfConfig, TrainConfig
 from dropasr.config.loading import Config, Row, apply_setting, load_config, read_yaml, rows
+from dropasr.config.system import has_own_graph, system_folder, system_name, system_slug
 
 __all__ = [
+    "CTC_OPTIONS",
     "REPOSITORY",
     "AlignConfig",
     "Config",
@@ -25,9 +27,13 @@ __all__ = [
     "TextConfig",
     "TrainConfig",
     "apply_setting",
+    "has_own_graph",
     "load_config",
     "nearest",
     "parse_options",
     "read_yaml",
     "rows",
+    "system_folder",
+    "system_name",
+    "system_slug",
 ]

@@ -54,6 +54,10 @@ class ExperimentConfig(Options):
         return self
 
 
+CTC_OPTIONS = ("batch_frames", "flat_start")
+"""Options of `train` that play no part where the criterion is `frames`."""
+
+
 class TrainConfig(Options):
     """Training, the same for every row of a table."""
 
@@ -102,6 +106,16 @@ class TrainConfig(Options):
         """Epochs in which every frame comes once."""
         return round(1 / self.epoch_share)
 
+    def training_values(self) -> dict[str, Any]:
+        """The options as far as training depends on them; what the criterion does not use stands at its default.
+
+        With `frames` nets see every frame, and `frame_subsampling` is the rate of decoding alone.
+        """
+        values = self.model_dump(mode="json")
+        if self.criterion == "frames":
+            values |= {key: type(self).model_fields[key].default for key in (*CTC_OPTIONS, "frame_subsampling")}
+        return values
+
 
 class DecodeConfig(Options):
     """The search, the same for every row of a table."""
@@ -135,7 +149,7 @@ class DecodeConfig(Options):
 
     @model_validator(mode="after")
     def _check_scales(self) -> DecodeConfig:
-        for name in ("acoustic_scales", "lm_scales"):
+        for name in ("acoustic_scales", "ctc_scales", "lm_scales"):
             if min(getattr(self, name)) <= 0:
                 raise ValueError(f"decode.{name}: expected numbers above 0, found {getattr(self, name)}")
         return self

@@ -44,7 +44,31 @@ class Config(Options):
         if (self.train.criterion == "ctc") != (self.lang.units != "phones"):
             fits = "chars or bpe" if self.train.criterion == "ctc" else "phones (or train.criterion ctc)"
             raise ValueError(f"train.criterion {self.train.criterion} needs lang.units {fits}, found {self.lang.units}")
+        self._check_rescoring()
+        if self.decode.backend == "kaldi" and self.needs_lattices:
+            raise ValueError(
+                f"{self.needs_lattices}: kaldi-decoder makes no lattices, which it needs; leave it unset, or set decode.backend k2"
+            )
         return self
+
+    def _check_rescoring(self) -> None:
+        if self.decode.rescore == "none":
+            return
+        if not self.lang.rescore:
+            raise ValueError("decode.rescore: it needs the larger language model that lang.rescore keeps; set lang.rescore true, too")
+        if self.train.criterion == "ctc" and self.decode.ctc != "hlg":
+            raise ValueError(f"decode.rescore: decode.ctc {self.decode.ctc} has no language model to replace; set decode.ctc hlg")
+
+    @property
+    def needs_lattices(self) -> str:
+        """The option that only a search with lattices (k2) can follow; empty where there is none."""
+        decode, ctc = self.decode, self.train.criterion == "ctc"
+        if decode.rescore != "none":
+            return "decode.rescore"
+        if ctc and decode.ctc != "hlg":
+            return ""
+        plain = (decode.lm_scales, decode.insertion_penalties) == ([1.0], [0.0])
+        return "" if plain else "decode.lm_scales and decode.insertion_penalties"
 
     @property
     def scales(self) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from dropasr.data.store import FrameStore
 from dropasr.errors import ConfigError, DataError
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+SamplerType = TypeVar("SamplerType", bound="PassSampler")
 
 
 def splice(frames: torch.Tensor, left: int, right: int, stride: int = 1) -> torch.Tensor:
@@ -84,10 +86,9 @@ class SplicedFrames:
         return self._frames.index_select(0, torch.from_numpy(rows.reshape(-1))).view(len(frame_indices), -1).float()
 
 
-def part_of_pass(order: np.ndarray, epoch: int, epochs_per_pass: int) -> np.ndarray:
-    """The items of `order` that fall on an epoch when one pass over them all is cut into `epochs_per_pass` epochs."""
-    part = epoch % epochs_per_pass
-    return order[part * len(order) // epochs_per_pass : (part + 1) * len(order) // epochs_per_pass]
+def part_of_pass(order: np.ndarray, part: int, parts: int) -> np.ndarray:
+    """One part of a pass, the first being 0, where the items of `order` are cut into `parts` of about equal size."""
+    return order[part * len(order) // parts : (part + 1) * len(order) // parts]
 
 
 def frames_of_utterances(offsets: np.ndarray, utterances: np.ndarray) -> np.ndarray:
@@ -101,7 +102,82 @@ def frames_of_utterances(offsets: np.ndarray, utterances: np.ndarray) -> np.ndar
     return frames
 
 
-class FrameSampler:
+class PassSampler:
+    """What samplers have in common: `items` (frames, or utterances) that come once per pass of `epochs_per_pass` epochs.
+
+    The order of a pass depends on `seed` and the number of the pass alone.
+    """
+
+    items: np.ndarray
+    seed: int
+    epochs_per_pass: int
+    _spliced: SplicedFrames
+    _joined: tuple[PassSampler, int] | None = None
+
+    def _items_of(self, utterances: np.ndarray) -> np.ndarray:
+        """The items of some utterances, positions in the store; DataError where there are none."""
+        raise NotImplementedError
+
+    def subset(self: SamplerType, utterances: np.ndarray) -> SamplerType:
+        """A sampler of other utterances (positions) of the same store, sharing its frames in memory."""
+        other = copy.copy(self)
+        other.items = self._items_of(utterances)
+        return other
+
+    def following(self: SamplerType, earlier: SamplerType, epoch: int) -> SamplerType:
+        """This sampler from `epoch` on, after epochs of `earlier`, which has a part of its items.
+
+        Where the change falls inside a pass, the epochs left of that pass get what it has not had yet, so that it is whole.
+        """
+        if epoch % self.epochs_per_pass == 0:
+            return self
+        other = copy.copy(self)
+        other._joined = earlier, epoch
+        return other
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The items of an epoch in their order: a part of a permutation of all that depends on seed and pass alone."""
+        number, part = divmod(epoch, self.epochs_per_pass)
+        order = np.random.default_rng([self.seed, number]).permutation(self.items)
+        if self._joined is None or not self._is_shared(epoch):
+            return part_of_pass(order, part, self.epochs_per_pass)
+        earlier, change = self._joined
+        seen = np.zeros(int(order.max()) + 1, bool)
+        for had in range(number * self.epochs_per_pass, change):
+            seen[earlier.order(had)] = True
+        return part_of_pass(order[~seen[order]], epoch - change, self.epochs_per_pass - change % self.epochs_per_pass)
+
+    def _is_shared(self, epoch: int) -> bool:
+        """Whether an earlier sampler had the first epochs of this pass."""
+        return self._joined is not None and self._joined[1] // self.epochs_per_pass == epoch // self.epochs_per_pass
+
+    def count(self, epoch: int) -> int:
+        """Items of an epoch."""
+        if self._is_shared(epoch):
+            return len(self.order(epoch))
+        return len(part_of_pass(self.items, epoch % self.epochs_per_pass, self.epochs_per_pass))
+
+    def steps(self, epoch: int) -> int:
+        """Batches of an epoch."""
+        raise NotImplementedError
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of the first epoch."""
+        return self.steps(0)
+
+    @property
+    def input_size(self) -> int:
+        """Values per input, `(left+1+right)*F`."""
+        return self._spliced.input_size
+
+    @property
+    def num_features(self) -> int:
+        """Features F of a frame."""
+        return self._spliced.num_features
+
+
+class FrameSampler(PassSampler):
     """Mini-batches `(inputs, labels, frame_indices)` of single frames with context, for frame-wise training.
 
     inputs: float32 `(B, (left+1+right)*F)`; labels: int64 `(B,)`; frame_indices: int64 `(B,)`, positions in the store.
@@ -141,9 +217,9 @@ class FrameSampler:
         self._offsets = store.offsets
         self._labels = np.array(labels, copy=True)
         self._folder = store.folder
-        self.frame_indices = self._frames_of(utterances)
+        self.items = self._items_of(utterances)
 
-    def _frames_of(self, utterances: np.ndarray) -> np.ndarray:
+    def _items_of(self, utterances: np.ndarray) -> np.ndarray:
         utterances, total = np.asarray(utterances, np.int64), len(self._offsets) - 1
         if not len(utterances) or utterances.min() < 0 or utterances.max() >= total:
             raise DataError(f"{self._folder}: expected utterance positions from 0 to {total - 1}, found {utterances}.")
@@ -153,46 +229,25 @@ class FrameSampler:
             raise DataError(f"{self._folder}: none of the {len(utterances)} utterances has labels. Run stage 4 (align) again.")
         return frames
 
-    def subset(self, utterances: np.ndarray) -> FrameSampler:
-        """A sampler of other utterances (positions) of the same store, sharing its frames in memory."""
-        other = copy.copy(self)
-        other.frame_indices = self._frames_of(utterances)
-        return other
+    @property
+    def frame_indices(self) -> np.ndarray:
+        """The frames, positions in the store."""
+        return self.items
 
     @property
     def num_frames(self) -> int:
         """Frames per pass."""
         return len(self.frame_indices)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches of the first epoch, the last, smaller one included."""
-        return self.steps(0)
-
     def steps(self, epoch: int) -> int:
-        """Batches of an epoch."""
-        return -(-len(part_of_pass(self.frame_indices, epoch, self.epochs_per_pass)) // self.batch_size)
-
-    @property
-    def input_size(self) -> int:
-        """Values per input, `(left+1+right)*F`."""
-        return self._spliced.input_size
-
-    @property
-    def num_features(self) -> int:
-        """Features F of a frame."""
-        return self._spliced.num_features
+        """Batches of an epoch, the last, smaller one included."""
+        return -(-self.count(epoch) // self.batch_size)
 
     def gather(self, frame_indices: np.ndarray) -> Batch:
         """The batch of the given frames, `(B,)` positions in the store."""
         frame_indices = frame_indices.astype(np.int64, copy=False)
         labels = torch.from_numpy(self._labels[frame_indices].astype(np.int64))
         return self._spliced.gather(frame_indices), labels, torch.from_numpy(frame_indices)
-
-    def order(self, epoch: int) -> np.ndarray:
-        """The frames of an epoch in their order: a part of a permutation of all that depends on seed and pass alone."""
-        order = np.random.default_rng([self.seed, epoch // self.epochs_per_pass]).permutation(self.frame_indices)
-        return part_of_pass(order, epoch, self.epochs_per_pass)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start_step` on; the order of a resumed epoch is that of the whole one."""

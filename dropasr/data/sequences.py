@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dropasr.data.batches import SplicedFrames, part_of_pass
+from dropasr.data.batches import PassSampler, SplicedFrames
 from dropasr.data.store import FrameStore
 from dropasr.errors import DataError
 from dropasr.files import atomic_path
@@ -100,7 +99,7 @@ class SequenceTargets:
 SequenceBatch = tuple[torch.Tensor, SequenceTargets, torch.Tensor]
 
 
-class SequenceSampler:
+class SequenceSampler(PassSampler):
     """Mini-batches `(inputs, targets, frame_indices)` of whole utterances, packed up to `batch_frames` frames of the store.
 
     inputs: float32 `(N, (left+1+right)*F)`, the spliced frames of all utterances in a row, every `frame_subsampling`-th of each; targets:
@@ -127,39 +126,23 @@ class SequenceSampler:
         self._spliced = SplicedFrames(store, context, in_memory)
         self._folder, self._offsets, self._lengths = store.folder, store.offsets, np.diff(store.offsets)
         self._tokens = tokens
-        self.utterances = self._with_tokens(np.arange(len(store)))
+        self.items = self._items_of(np.arange(len(store)))
 
-    def _with_tokens(self, utterances: np.ndarray) -> np.ndarray:
+    def _items_of(self, utterances: np.ndarray) -> np.ndarray:
         chosen = np.asarray(utterances)[self._tokens.lengths[utterances] > 0]
         if not len(chosen):
             raise DataError(f"{self._folder}: none of the {len(utterances)} utterances has tokens. Run stage 4 (align) again.")
         return chosen
 
-    def subset(self, utterances: np.ndarray) -> SequenceSampler:
-        """A sampler of other utterances (positions) of the same store, sharing its frames in memory."""
-        other = copy.copy(self)
-        other.utterances = self._with_tokens(utterances)
-        return other
+    @property
+    def utterances(self) -> np.ndarray:
+        """The utterances, positions in the store."""
+        return self.items
 
     @property
     def num_frames(self) -> int:
         """Frames of the store per pass."""
         return int(self._lengths[self.utterances].sum())
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches of the first epoch."""
-        return self.steps(0)
-
-    @property
-    def input_size(self) -> int:
-        """Values per input, `(left+1+right)*F`."""
-        return self._spliced.input_size
-
-    @property
-    def num_features(self) -> int:
-        """Features F of a frame."""
-        return self._spliced.num_features
 
     def lengths(self, utterances: np.ndarray) -> np.ndarray:
         """Frames of the store per utterance."""
@@ -177,8 +160,7 @@ class SequenceSampler:
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Utterances of each batch of an epoch, in an order that depends on seed and epoch alone."""
-        order = np.random.default_rng([self.seed, epoch // self.epochs_per_pass]).permutation(self.utterances)
-        order = part_of_pass(order, epoch, self.epochs_per_pass)
+        order = self.order(epoch)
         # Buckets of a number of frames: sorting all by length would put the same utterances together in every epoch.
         bucket = np.cumsum(self._lengths[order]) // (BUCKET * self.batch_frames)
         batches = self.pack(order[np.lexsort((-self._lengths[order], bucket))])

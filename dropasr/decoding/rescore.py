@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dropasr.config import Config
+from dropasr.config import Config, has_own_graph
 from dropasr.decoding.search import PLAIN, Hypothesis, Search, Weights, load_search
 from dropasr.errors import DataError
 from dropasr.lang.ngram import NGram
@@ -94,13 +94,13 @@ def rescoring_models(paths: Paths) -> tuple[Path, Path]:
 
 def load_decoder(config: Config, paths: Paths) -> Search:
     """The search of the configuration with plain weights, rescoring included. Raises ConfigError or DataError."""
-    search = load_search(graph_folder(paths), config.decode, paths.lang / "words.txt")
+    search = load_search(graph_folder(config, paths), config.decode, paths.lang / "words.txt")
     if config.decode.rescore == "none":
         return search
     small, large = rescoring_models(paths)
     return RescoringSearch(search, NGram.from_arpa(small), NGram.from_arpa(large), config.decode.nbest)
 
 
-def graph_folder(paths: Paths) -> Path:
+def graph_folder(config: Config, paths: Paths) -> Path:
     """The folder that has both units and graphs."""
-    return paths.align
+    return paths.own_graph if has_own_graph(config) else paths.align

@@ -37,3 +37,8 @@ def build_method(label: str, values: dict[str, Any], schedule: Schedule) -> Base
 def makes_smaller(label: str, values: dict[str, Any]) -> bool:
     """Whether the method removes units while it trains."""
     return _module(values["method"], f"method '{label}'").Method.makes_smaller
+
+
+def learns_units(label: str, values: dict[str, Any]) -> bool:
+    """Whether the method learns which units leave; one that makes nets smaller without that is a control."""
+    return _module(values["method"], f"method '{label}'").Method.learns_units(method_options(label, values))

@@ -74,6 +74,11 @@ class BaseMethod:
 
     makes_smaller = False
 
+    @classmethod
+    def learns_units(cls, options: Any) -> bool:
+        """Whether it learns, with these options, which units leave the net; if not, one that makes nets smaller is a control."""
+        return False
+
     def __init__(self, options: CommonOptions, schedule: Schedule) -> None:
         self.options = options
         self.schedule = schedule

@@ -60,6 +60,10 @@ class MethodOptions(RemovalOptions):
 class Method(GradualRemoval):
     """`scales` are the retention probabilities, one tensor per group of units."""
 
+    @classmethod
+    def learns_units(cls, options: MethodOptions) -> bool:
+        return options.estimator != "random"
+
     @property
     def meets_budget(self) -> bool:
         return self.options.controller == "budget"
@@ -93,14 +97,15 @@ class Method(GradualRemoval):
         for name in ESTIMATORS:
             correlation = split_half(name, net, inputs, targets, self.scales, self.generator, self.options.frames_per_update)
             self.report.estimators[name] = {"split_half": correlation, "frames": len(inputs)}
-            text = " ".join(f"{value:.3f}" for value in correlation)
+            text = " ".join("–" if value is None else f"{value:.3f}" for value in correlation)
             self.report.messages.append(f"signal of {name} (split-half correlation per layer, {len(inputs)} held-out frames): {text}")
 
     def _note_signals(self, net: AcousticModel, inputs: torch.Tensor, targets: Targets, place: dict[str, Any]) -> None:
         # Masks of its own: measuring must not change what is drawn for learning.
         generator = np.random.default_rng([self.schedule.seed, place["pass"], place["update"]])
-        found = {name: [round(r, 4) for r in split_half(name, net, inputs, targets, self.scales, generator)] for name in ESTIMATORS}
-        self.report.signals.append({**place, "frames": len(inputs), "split_half": found})
+        found = {name: split_half(name, net, inputs, targets, self.scales, generator) for name in ESTIMATORS}
+        short = {name: [None if value is None else round(value, 4) for value in values] for name, values in found.items()}
+        self.report.signals.append({**place, "frames": len(inputs), "split_half": short})
 
     def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:
         options = self.options

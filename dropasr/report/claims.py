@@ -78,7 +78,7 @@ def _references(rows: Sequence[PooledRow]) -> dict[str, PooledRow]:
 
 def _compacted(rows: Sequence[PooledRow]) -> list[PooledRow]:
     """The nets that claims are about: compacted to a budget, by a method that chooses units."""
-    return [row for row in rows if row.kind == "compact" and row.budget and not is_control(row.method)]
+    return [row for row in rows if row.kind == "compact" and row.budget and not is_control(row)]
 
 
 def smallest_without_loss(rows: Sequence[PooledRow], sizes: Mapping[str, SplitSize], kind: ErrorRate) -> list[Smallest]:
@@ -138,7 +138,7 @@ def claims(
         found += [no_loss(row, references[group_name(row)], test, kind) for row in _compacted(rows)]
         for item in (item for item in comparisons if item.test == test):
             row, rival = (by_name[group_name(item), name] for name in (item.row, item.difference.to))
-            if not is_control(row.method):
+            if not is_control(row):
                 found.append(better_than_rival(row, rival, item, kind))
         found += [_small_enough(item, rows) for item in smallest if item.test == test]
     if sizes["test"].words >= MIN_WORDS:

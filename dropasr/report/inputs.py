@@ -71,6 +71,7 @@ class Summary(Input):
 
     row: str
     method: str
+    learns_units: Union[bool, None] = None
     model: str
     kind: str
     budget: float
@@ -78,7 +79,6 @@ class Summary(Input):
     units: list[int]
     parameters: int
     macs_per_frame: int
-    macs_per_second: float
     train_seconds: float
     epochs: int
     teacher: Union[str, None]

@@ -118,13 +118,14 @@ def _check_same_decoding(paths: Paths, nets: list[Net]) -> None:
 
 
 def evaluations_on_test(path: Path, **wanted: str | int) -> int:
-    """How many evaluations of the log have these values (`model`, `seed`, `row`); an absent log has none.
+    """How many evaluations of the log have these values (`model`, `seed`, `row`, `system`); an absent log has none.
 
-    An evaluation has a line `begin`, even where it crashed, and one `end`; logs of older versions have one line without `event`.
+    An evaluation has a line `begin`, even where it crashed, and one `end`; logs of older versions have one line without `event`,
+    and none names a `system`.
     """
     if not path.exists():
         return 0
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [{"system": "", **json.loads(line)} for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     begun = [line for line in lines if line.get("event") != "end"]
     return sum(all(line.get(key) == value for key, value in wanted.items()) for line in begun)
 
@@ -154,11 +155,14 @@ def load_run(config: Config, paths: Paths) -> Run:
     nets = [_load_net(paths, row, timing) for row in rows(config)]
     _check_same_utterances(paths, nets)
     _check_same_decoding(paths, nets)
-    lang_report = paths.lang / "report.json"
+    lang_report, own_graphs = paths.lang / "report.json", paths.own_graph / "graphs.json"
+    align = read_input(paths.align / "report.json", AlignReport, 4)
+    if own_graphs.exists():
+        align = align.model_copy(update={"graphs": read_json(own_graphs)})
     return Run(
         nets=nets,
         timing=timing,
-        align=read_input(paths.align / "report.json", AlignReport, 4),
+        align=align,
         corpus=read_input(paths.manifests / "report.json", CorpusReport, 1),
         lang=read_json(lang_report) if lang_report.exists() else {},
         test_evaluations=evaluations_on_test(paths.test_log),

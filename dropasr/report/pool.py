@@ -139,7 +139,8 @@ def _check(pool: _Pool, reference: _Pool) -> None:
 def _pooled(pool: _Pool, reference: _Pool) -> PooledRow:
     first = pool.first
     speedup, speedup_spread = pool.speedup(reference)
-    same = {key: getattr(first, key) for key in ("name", "label", "kind", "method", "model", "teacher", "budget", "epochs", "estimators")}
+    which = ("name", "label", "kind", "method", "learns_units", "model", "teacher", "budget", "epochs", "estimators")
+    same = {key: getattr(first, key) for key in which}
     cers = [row.dev_cer for row in pool.figures]
     return PooledRow(
         **same,

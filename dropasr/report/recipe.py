@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from dropasr.config import Config
+from dropasr.config import Config, system_name, system_slug
 from dropasr.errors import MeasurementError, StageError
 from dropasr.files import hash_of, read_json, sha256_file, write_json, write_text
 from dropasr.paths import Paths
@@ -22,13 +22,13 @@ from dropasr.report.load import Net, Run, evaluations_on_test, load_run
 from dropasr.report.page import Figure, to_markdown
 from dropasr.report.pool import make_recipe_results
 from dropasr.report.recipe_schema import StoredRow, Utterance
-from dropasr.report.results import make_results, row_hashes, system_name
+from dropasr.report.results import make_results, row_hashes
 from dropasr.report.schema import Results, check_results
 
 
 def row_path(folder: Path, corpus: str, model: str, row: str, seed: int, system: str = "") -> Path:
     """The file of one net and seed."""
-    parts = [re.sub(r"[ /]", "_", corpus), model, *([re.sub(r"[^A-Za-z0-9]+", "_", system)] if system else []), row, f"seed{seed}"]
+    parts = [re.sub(r"[ /]", "_", corpus), model, *([system_slug(system)] if system else []), row, f"seed{seed}"]
     return folder / "rows" / f"{'-'.join(parts)}.json"
 
 
@@ -53,7 +53,7 @@ def _stored(net: Net, run: Run, results: Results, hashes: dict[str, str], paths:
         config_hash=hashes[net.name],
         timing_id=sha256_file(paths.rtf)[:16],
         busy_share=results.busy_share,
-        test_evaluations=evaluations_on_test(paths.test_log, model=paths.model, seed=paths.seed, row=net.name),
+        test_evaluations=evaluations_on_test(paths.test_log, model=paths.model, seed=paths.seed, row=net.name, system=results.system),
         hardware=results.hardware,
         stack=results.stack,
         figures=figures,

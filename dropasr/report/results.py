@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dropasr.config import Config, Row, rows
+from dropasr.config import CTC_OPTIONS, Config, Row, rows, system_name
 from dropasr.files import hash_of
 from dropasr.report.load import Net, Run
 from dropasr.report.schema import (
@@ -30,6 +30,7 @@ from dropasr.report.schema import (
     SplitSize,
     Stack,
 )
+from dropasr.report.schema import Row as FiguresRow
 from dropasr.scoring.bootstrap import difference_interval, outcome, ratio_interval, wer_interval
 
 COMMAND = "DROPASR_COMMAND"
@@ -52,18 +53,6 @@ def label(row: Row) -> str:
     return f"small {method} from scratch {budget_text(row.budget)}" if row.kind == "small" else f"{method} {budget_text(row.budget)}"
 
 
-def system_name(config: Config) -> str:
-    """What tells a system from the usual hybrid one: criterion, units, frame subsampling, rescoring; empty for the usual one."""
-    parts = []
-    if config.train.criterion == "ctc":
-        parts.append(f"CTC {config.lang.units}, {config.decode.ctc}")
-    if config.train.frame_subsampling > 1:
-        parts.append(f"every {config.train.frame_subsampling}rd frame")
-    if config.decode.rescore != "none":
-        parts.append("rescored")
-    return ", ".join(parts)
-
-
 _FIRST_KEYS = {
     "corpus": "name prepare sample_rate one_speaker note unknown_words empty_transcripts max_dropped options",
     "features": "num_mel_bins low_freq high_freq frame_shift normalise dtype",
@@ -84,6 +73,9 @@ def _counting(config: Config) -> dict[str, Any]:
         section: {key: value for key, value in values[section].items() if key in first.split() or key in changed.get(section, {})}
         for section, first in _FIRST_KEYS.items()
     }
+    if config.train.criterion == "frames":
+        for key in CTC_OPTIONS:
+            kept["train"].pop(key, None)
     kept["corpus"].pop("corpus_dir", None)
     options = kept["corpus"]["options"]
     kept["corpus"]["options"] = {
@@ -161,7 +153,12 @@ def _speedup(net: Net, reference: Net) -> Speedup:
     return Speedup(model=model.estimate, total=total.estimate, interval=model.bounds, total_interval=total.bounds)
 
 
-def _row(net: Net, run: Run) -> ResultRow:
+def evaluations_per_second(config: Config) -> float:
+    """How often nets are evaluated per second of audio."""
+    return round(1 / config.features.frame_shift) / config.train.frame_subsampling
+
+
+def _row(net: Net, run: Run, config: Config) -> ResultRow:
     summary, scores, timing, test, dev = net.summary, net.scores, net.timing, net.scores.test, net.scores.dev.utterances
     return ResultRow(
         **_split_figures(net, run, "test").model_dump(),
@@ -170,6 +167,7 @@ def _row(net: Net, run: Run) -> ResultRow:
         label=label(net.row),
         kind=net.row.kind,
         method=net.row.method,
+        learns_units=summary.learns_units,
         model=summary.model,
         teacher=summary.teacher,
         seed=summary.seed,
@@ -177,7 +175,7 @@ def _row(net: Net, run: Run) -> ResultRow:
         reference=net is run.reference,
         units=summary.units,
         parameters=summary.parameters,
-        macs_per_second=summary.macs_per_second,
+        macs_per_second=round(summary.macs_per_frame * evaluations_per_second(config)),
         wer_counts=Counts(words=test.words, substitutions=test.substitutions, deletions=test.deletions, insertions=test.insertions),
         dev_wer=scores.dev.wer,
         dev_wer_interval=wer_interval([i.errors for i in dev], [i.words for i in dev], [i.speaker for i in dev]).bounds,
@@ -200,22 +198,24 @@ def _row(net: Net, run: Run) -> ResultRow:
     )
 
 
-def is_control(method: str) -> bool:
-    """Whether a method removes units without learning which: it is there to be compared with."""
-    return method.endswith("_removal")
+def is_control(row: FiguresRow) -> bool:
+    """Whether units were removed without learning which: the row is there to be compared with."""
+    if row.learns_units is None:  # as in files of older versions, whose controls had such names
+        return row.method.endswith("_removal")
+    return not row.learns_units
 
 
-def are_rivals(row: Row | ResultRow, other: Row | ResultRow) -> bool:
+def are_rivals(row: FiguresRow, other: FiguresRow) -> bool:
     """Whether a compacted net is to be compared with another of its budget: one from scratch, or one made by a control."""
     if row.kind != "compact" or row.budget != other.budget or not row.budget:
         return False
-    return other.kind == "small" or (other.kind == "compact" and is_control(other.method) and not is_control(row.method))
+    return other.kind == "small" or (other.kind == "compact" and is_control(other) and not is_control(row))
 
 
-def _comparisons(run: Run) -> list[Comparison]:
+def _comparisons(run: Run, by_name: dict[str, ResultRow]) -> list[Comparison]:
     found = []
     for test, net, other in product(run.tests, run.nets, run.nets):
-        if are_rivals(net.row, other.row):
+        if are_rivals(by_name[net.name], by_name[other.name]):
             difference = _difference(net, other, run, test, run.error_rate)
             verdict = outcome(difference.interval)
             found.append(Comparison(row=net.name, test=test, budget=net.row.budget, difference=difference, outcome=verdict))
@@ -233,6 +233,7 @@ def make_results(config: Config, run: Run) -> Results:
     scores = run.nets[0].scores
     sizes = {test: split_size(run.counts(test), run.speakers(test)) for test in run.tests}
     test = sizes.pop("test")
+    found = {net.name: _row(net, run, config) for net in run.nets}
     return Results(
         corpus=config.corpus.name,
         note=config.corpus.note,
@@ -257,6 +258,6 @@ def make_results(config: Config, run: Run) -> Results:
         bootstrap_unit=test.bootstrap_unit,
         extra_tests=sizes,
         test_evaluations=run.test_evaluations,
-        rows=[_row(net, run) for net in run.nets],
-        comparisons=_comparisons(run),
+        rows=list(found.values()),
+        comparisons=_comparisons(run, found),
     )

@@ -53,6 +53,8 @@ class Row(SplitFigures):
     """Trained at full size, from scratch at the size of a budget, or made smaller to it."""
     method: str
     """Training method."""
+    learns_units: Union[bool, None] = None
+    """Of compacted nets, whether the method learns which units leave; those of the others are controls. Missing in older files."""
     model: str
     """Model."""
     teacher: Union[str, None]

@@ -55,11 +55,13 @@ def frame_loss(logits: torch.Tensor, labels: torch.Tensor, teacher: Soft, teache
     if teacher is None:
         return functional.cross_entropy(logits, labels)
     log_posteriors = functional.log_softmax(logits, dim=1)
-    return (1 - teacher_weight) * functional.nll_loss(log_posteriors, labels) + teacher_weight * _soft_loss(log_posteriors, teacher)
+    soft = _soft_losses(log_posteriors, teacher).mean()
+    return (1 - teacher_weight) * functional.nll_loss(log_posteriors, labels) + teacher_weight * soft
 
 
-def _soft_loss(log_posteriors: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    return -(teacher * log_posteriors).sum(dim=1).mean()
+def _soft_losses(log_posteriors: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy `(N,)` of each row with the teacher's posteriors."""
+    return -(teacher * log_posteriors).sum(dim=1)
 
 
 class FrameCriterion:
@@ -99,7 +101,12 @@ class FrameCriterion:
 
 
 class CtcCriterion:
-    """CTC of whole utterances, per token, after a start with tokens spread evenly (`train.flat_start`)."""
+    """CTC of whole utterances, per token, after a start with tokens spread evenly (`train.flat_start`).
+
+    Both parts of a loss with a teacher are sums over whole utterances divided by the same number, so that `teacher_weight` is their ratio
+    whatever the frames per token: that of the tokens, so that CTC has the step size that it has without a teacher; in the flat start,
+    which is a cross-entropy of frames, that of the rows.
+    """
 
     loss_name, error_name = "CTC loss per token", "token error"
 
@@ -109,11 +116,11 @@ class CtcCriterion:
     def loss(self, logits: torch.Tensor, targets: SequenceTargets, progress: float, soft: Soft, soft_weight: float) -> Loss:
         log_posteriors = functional.log_softmax(logits.float(), dim=1)
         loss = sequence_losses(log_posteriors, targets).sum() / len(targets.tokens)
-        value = float(loss.detach())
+        value, unit = float(loss.detach()), len(targets.tokens)
         if progress < self.flat_start:
-            loss = functional.nll_loss(log_posteriors, spread_labels(targets))
+            loss, unit = functional.nll_loss(log_posteriors, spread_labels(targets)), len(log_posteriors)
         if soft is not None:
-            loss = (1 - soft_weight) * loss + soft_weight * _soft_loss(log_posteriors, soft)
+            loss = (1 - soft_weight) * loss + soft_weight * _soft_losses(log_posteriors, soft).sum() / unit
         return Loss(loss, value, len(targets.tokens))
 
     def num_frames(self, targets: SequenceTargets) -> int:

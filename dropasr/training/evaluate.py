@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 
 import dropasr
 from dropasr import workers
@@ -24,6 +23,7 @@ from dropasr.lang.graph_build import FILE_NAMES
 from dropasr.log import get_logger, progress
 from dropasr.paths import Paths
 from dropasr.training.decode_parts import Part, decode_part, make_prior
+from dropasr.training.decoding_graphs import provide_own_graph
 from dropasr.training.row_evaluation import RowEvaluation, evaluation_sets, net_identity
 from dropasr.training.rows import is_trained
 
@@ -33,7 +33,8 @@ logger = get_logger(__name__)
 def decoding_identity(config: Config, paths: Paths) -> str:
     """Hash of everything beside the net that decides what decoding gives: options, graph, models, prior, features, transcripts."""
     backend = choose_backend(config.decode.backend)
-    files = [paths.lang / "words.txt", graph_folder(paths) / "units.json", graph_folder(paths) / FILE_NAMES[backend]]
+    folder = graph_folder(config, paths)
+    files = [paths.lang / "words.txt", folder / "units.json", folder / FILE_NAMES[backend]]
     files += [paths.align / "log_prior.npy"] if config.decode.prior == "alignment" else []
     files += rescoring_models(paths) if config.decode.rescore != "none" else []
     files += [paths.features(split) / "index.json" for split in ("dev", *evaluation_sets(config))]
@@ -66,6 +67,7 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
             raise StageError(
                 f"{paths.net(row.name)}: no finished net '{row.name}' of this configuration. Run: bash run.sh --stage {stage}."
             )
+    provide_own_graph(config, paths)
     identity = decoding_identity(config, paths)
     scored = [row for row in wanted if is_scored(paths, row, identity)]
     if scored:
@@ -78,15 +80,8 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
     stores = {split: FrameStore.open(paths.features(split)) for split in ("dev", *evaluation_sets(config))}
     evaluations = [RowEvaluation(config, paths, row, identity, stores, -(-nj // len(missing))) for row in missing]
     with workers.pool(nj) as pool:
-        try:
-            for _ in progress(_drive(config, paths, evaluations, pool, nj), "decoding", sum(item.total for item in evaluations)):
-                pass
-        except BrokenProcessPool:
-            pool.shutdown(cancel_futures=True)
-            raise StageError(
-                f"stage 7 (decode): one of {nj} processes was killed, most likely for lack of memory: each loads the decoding graph. "
-                "Finished rows are kept; run the same command with a smaller --nj."
-            ) from None
+        for _ in progress(_drive(config, paths, evaluations, pool, nj), "decoding", sum(item.total for item in evaluations)):
+            pass
 
 
 def _drive(config: Config, paths: Paths, evaluations: list[RowEvaluation], pool: ProcessPoolExecutor, nj: int) -> Iterator[None]:

@@ -19,8 +19,7 @@ from dropasr.data.batches import FrameSampler
 from dropasr.data.store import FrameStore
 from dropasr.decoding.search import choose_backend
 from dropasr.files import atomic_path, hash_of, sha256_bytes, sha256_file, write_json
-from dropasr.lang.graph import installed_backends, make_transducers
-from dropasr.lang.graph_build import provide_graphs
+from dropasr.lang.graph import installed_backends
 from dropasr.lang.lexicon import Lexicon
 from dropasr.lang.lexicon_build import alignment_lexicon
 from dropasr.lang.tying import check_num_units, left_context, tie, with_context
@@ -32,6 +31,7 @@ from dropasr.models.feedforward import FeedForward
 from dropasr.paths import Paths
 from dropasr.training.checkpoints import remove_training
 from dropasr.training.ctc_targets import prepare_targets
+from dropasr.training.decoding_graphs import make_graphs
 from dropasr.training.gaussians import Gaussians, biphone_statistics
 from dropasr.training.labelling import Labeller, NetScorer, Scorer, Split
 from dropasr.training.loop import Samplers, Trainer
@@ -156,17 +156,6 @@ def _identity(config: Config, paths: Paths, backend: str) -> dict[str, Any]:
     return {"align": config.align.model_dump(exclude=rounds), "files": hashes, "lang": states, "backend": backend, "mel": mel}
 
 
-def make_graphs(config: Config, paths: Paths, lexicon: Lexicon, units: OutputUnits) -> dict[str, dict[str, Any]]:
-    """The decoding graph of every backend that is installed, in `paths.align`; its figures."""
-    arpa, words, silence = paths.lang / "lm.arpa", paths.lang / "words.txt", config.lang.silence_probability
-    skips = config.train.frame_subsampling > 1
-    hashes = {file.name: sha256_file(file) for file in (arpa, words, paths.lang / "lexicon.txt")}
-    inputs = {**hashes, "units": units.describe(), "silence_probability": silence, "topology": "skips" if skips else "whole"}
-    return provide_graphs(
-        paths.align, paths.graphs, inputs, lambda: make_transducers(lexicon, units, silence, arpa, words, skips), installed_backends()
-    )
-
-
 def label(config: Config, paths: Paths, lexicon: Lexicon, backend: str, nj: int) -> tuple[Labelling, Split, Split]:
     """All rounds, from the last one that an earlier run of the same configuration finished."""
     units = OutputUnits(tuple(lexicon.phones), config.lang.states_per_phone, config.lang.silence_states)
@@ -221,6 +210,6 @@ def align(config: Config, paths: Paths, nj: int) -> None:
         "backend": backend,
         "units": units.num_units,
         "tying": config.lang.tying,
-        "graphs": make_graphs(config, paths, lexicon, units),
+        "graphs": make_graphs(config, paths, lexicon, units, paths.align, installed_backends()),
     }
     write_json(paths.align / "report.json", report)

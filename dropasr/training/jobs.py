@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from queue import Empty
 from typing import Any
@@ -56,7 +55,7 @@ def run_jobs(config: Config, paths: Paths, wanted: list[Row], nj: int) -> None:
     if not waiting:
         return
     waiting.sort(key=lambda row: -_cost(config, row))
-    with multiprocessing.get_context("spawn").Manager() as manager:
+    with workers.manager() as manager:
         messages = manager.Queue()
         with workers.pool(min(nj, len(waiting)), "spawn", _start_worker, (messages,)) as pool:
             for _ in progress(_drive(config, paths, waiting, nj, pool, messages), "training", len(waiting) * config.train.epochs):

@@ -127,13 +127,19 @@ class Trainer:
     def run(self, on_epoch: Callable[[dict[str, Any]], None] = lambda figures: None) -> AcousticModel:
         """Train to the end and return the net with its gates open."""
         held_out = self.criterion.held_out(self.samplers.held_out)
-        for epoch in range(self.resume(), self.config.epochs):
+        epochs, parts, done = self.config.epochs, self.config.epochs_per_pass, self.resume()
+        if not done and epochs % parts:
+            self.say(f"{parts} epochs are a pass over the data, and {epochs} epochs do not end with a whole one")
+        # Where held-out frames return to training inside a pass, the rest of it must not repeat what it has had.
+        change = next((epoch for epoch in range(epochs) if not self.method.holds_out(epoch)), epochs)
+        everything = self.samplers.all.following(self.samplers.kept, change)
+        for epoch in range(done, epochs):
             began = time.perf_counter()
-            sampler = self.samplers.kept if self.method.holds_out(epoch) else self.samplers.all
+            sampler = self.samplers.kept if self.method.holds_out(epoch) else everything
             self.method.schedule = self.method.schedule.with_steps(sampler.steps(epoch))
             self.method.begin_epoch(self.net, epoch, np.random.Generator(np.random.SFC64([self.seed, epoch])))
             loss, frames = self._epoch(epoch, sampler, held_out)
-            if epoch == self.config.epochs - 1:
+            if epoch == epochs - 1:
                 self.method.finish(self.net, held_out.draw(np.random.default_rng(self.seed), 512)[0])
             seconds = time.perf_counter() - began
             self._note(epoch, loss, frames, seconds)

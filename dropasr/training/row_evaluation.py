@@ -6,7 +6,7 @@ import datetime
 import json
 from typing import Any
 
-from dropasr.config import Config, Row
+from dropasr.config import Config, Row, system_name
 from dropasr.data.store import FrameStore
 from dropasr.decoding.likelihoods import prior_text
 from dropasr.decoding.search import PLAIN, Weights, search_name
@@ -139,7 +139,8 @@ class RowEvaluation:
 
     def _about(self) -> dict[str, Any]:
         assert self._chosen is not None
-        return {"row": self.row.name, "acoustic_scale": self._chosen.acoustic_scale, "config_hash": net_identity(self.paths, self.row.name)}
+        about = {"row": self.row.name, "system": system_name(self.config), "acoustic_scale": self._chosen.acoustic_scale}
+        return {**about, "config_hash": net_identity(self.paths, self.row.name)}
 
     def _write(self) -> None:
         assert self._chosen is not None

@@ -16,7 +16,7 @@ from dropasr.data.store import FrameStore
 from dropasr.errors import CompactionError, ConfigError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
 from dropasr.lang.pieces import load_units
-from dropasr.methods import build_method, makes_smaller, method_options
+from dropasr.methods import build_method, learns_units, makes_smaller, method_options
 from dropasr.methods.base import Schedule
 from dropasr.models import build_model
 from dropasr.models.base import AcousticModel, widths_for_budget
@@ -44,6 +44,7 @@ def check_rows(config: Config) -> None:
     """Check what only models and methods know: options, teachers, and who may stand under large, small, compact."""
     large = config.experiment.large
     mask_options(config.train)
+    _check_fair(config)
     distils = False
     for label, values in config.methods.items():
         options = method_options(label, values)
@@ -62,6 +63,27 @@ def check_rows(config: Config) -> None:
         )
 
 
+SHARED_KEYS = ("start", "end", "passes", "min_units", "teacher", "teacher_weight")
+"""Options that the methods under experiment.compact must share, those that make nets of the size they learn excepted."""
+
+
+def _check_fair(config: Config) -> None:
+    """Raise ConfigError where methods that meet the same budgets were given another schedule or another teacher."""
+    labels = dict.fromkeys(row.method for row in rows(config) if row.kind == "compact" and row.budget)
+    options = {label: method_options(label, config.methods[label]) for label in labels}
+    for key in SHARED_KEYS:
+        taught = [item for item in options.items() if key != "teacher_weight" or item[1].teacher is not None]
+        values = [(label, getattr(item, key)) for label, item in taught if hasattr(item, key)]
+        for label, value in values[1:]:
+            first, wanted = values[0]
+            if value != wanted:
+                shown = "null" if wanted is None else wanted
+                raise ConfigError(
+                    f"experiment.compact: '{label}' has {key} {value}, but '{first}' has {wanted}; methods that are compared share "
+                    f"{', '.join(SHARED_KEYS)}. Set methods.{label}.{key}={shown}, or compare them in experiments of their own."
+                )
+
+
 def row_identity(config: Config, paths: Paths, row: Row) -> str:
     """Hash of everything that decides how a row comes out: options, seed, labels, and the teacher's identity."""
     teacher = method_options(row.method, config.methods[row.method]).teacher
@@ -69,7 +91,7 @@ def row_identity(config: Config, paths: Paths, row: Row) -> str:
         "row": [row.name, row.kind, row.budget],
         "model": config.model,
         "method": config.methods[row.method],
-        "train": config.train.model_dump(),
+        "train": config.train.training_values(),
         "tolerance": config.experiment.budget_tolerance if row.kind != "large" and row.budget else None,
         "seed": paths.seed,
         "labels": sha256_file(tokens_file(paths, "train") if config.train.criterion == "ctc" else paths.align / "train.npy"),
@@ -150,10 +172,10 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
             f"{row.name}: the net has {share:.4f} of the large net's multiply-adds, expected {row.budget:g} within "
             f"{100 * config.experiment.budget_tolerance:g} %. Widths: {net.widths}."
         )
-    evaluations_per_second = round(1 / config.features.frame_shift) / config.train.frame_subsampling
     summary = {
         "row": row.name,
         "method": row.method,
+        "learns_units": learns_units(row.method, config.methods[row.method]) if row.kind == "compact" else None,
         "model": config.model["name"],
         "kind": row.kind,
         "budget": row.budget,
@@ -162,7 +184,6 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "units": net.widths,
         "parameters": net.num_parameters(),
         "macs_per_frame": macs,
-        "macs_per_second": round(macs * evaluations_per_second),
         "train_seconds": sum(figures["seconds"] for figures in trainer.history),
         "epochs": config.train.epochs,
         "criterion": config.train.criterion,

@@ -176,4 +176,4 @@ def test_split_half_sees_signal_and_noise(problem):
     few = [split_half("score", net, inputs[:8], labels[:8], retention, np.random.default_rng(seed))[0] for seed in range(30)]
     assert min(strong) > 0.95
     assert np.mean(few) < 0.6
-    assert split_half("score", net, inputs[:1], labels[:1], retention, rng) == [0.0] * len(retention)
+    assert split_half("score", net, inputs[:1], labels[:1], retention, rng) == [None] * len(retention)

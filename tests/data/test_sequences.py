@@ -68,6 +68,25 @@ def test_parts_of_a_pass_see_everything_equally_often(store: FrameStore) -> None
     assert [frames.steps(epoch) for epoch in range(4)] == [len(list(frames.epoch(epoch))) for epoch in range(4)]
 
 
+@pytest.mark.parametrize("change", [4, 5])
+def test_a_pass_that_another_sampler_began_is_completed(store: FrameStore, change: int) -> None:
+    def frames_of(sampler: FrameSampler, epochs: range) -> list[int]:
+        return np.concatenate([sampler.order(epoch) for epoch in epochs]).tolist()
+
+    whole = FrameSampler(store, np.arange(67) % 5, (1, 1), 8, seed=3, epochs_per_pass=3)
+    kept = whole.subset(np.array([0, 1, 3, 4]))
+    then = whole.following(kept, change)
+    assert sorted(frames_of(kept, range(3, change)) + frames_of(then, range(change, 6))) == list(range(67))
+    sizes = [len(then.order(epoch)) for epoch in range(change, 6)]
+    assert max(sizes) - min(sizes) <= 1 and [-(-size // 8) for size in sizes] == [then.steps(epoch) for epoch in range(change, 6)]
+    assert frames_of(then, range(6, 9)) == frames_of(whole, range(6, 9))
+    assert whole.following(kept, 3) is whole, "whole passes stay as they are"
+    parts = sampler(store, epochs_per_pass=3)
+    few = parts.subset(np.array([0, 1, 3]))
+    found = [few.batches(epoch) for epoch in range(3, change)] + [parts.following(few, change).batches(epoch) for epoch in range(change, 6)]
+    assert sorted(np.concatenate(sum(found, [])).tolist()) == [0, 1, 2, 3, 5, 6, 7]
+
+
 def test_part_of_a_batch(store: FrameStore) -> None:
     batches = sampler(store)
     inputs, targets, _ = batches.gather(np.array([3, 0, 5, 1]))

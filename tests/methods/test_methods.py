@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dropasr.errors import CompactionError, ConfigError
-from dropasr.methods import build_method, makes_smaller, method_options
+from dropasr.methods import build_method, learns_units, makes_smaller, method_options
 from dropasr.methods.base import HeldOut, Schedule
 from dropasr.models.feedforward import FeedForward
 
@@ -101,3 +101,9 @@ def test_refusals():
     with pytest.raises(ConfigError, match="did you mean 'dropout_compaction'"):
         method_options("c", {"method": "dropout_compation"})
     assert makes_smaller("c", {"method": "dropout_compaction"}) and not makes_smaller("d", {"method": "dense"})
+
+
+def test_methods_that_remove_units_without_learning_which_are_controls():
+    assert learns_units("c", {"method": "dropout_compaction"}) and learns_units("c", {"method": "dropout_compaction", "estimator": "score"})
+    controls = ({"method": "dropout_compaction", "estimator": "random"}, {"method": "random_removal"}, {"method": "norm_removal"})
+    assert not any(learns_units("control", values) for values in controls)

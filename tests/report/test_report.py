@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -10,18 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from dropasr.config import system_name
 from dropasr.errors import DataError, MeasurementError, StageError
 from dropasr.report import results as results_module
 from dropasr.report.build import build
 from dropasr.report.load import load_run
 from dropasr.report.records import Record
-from dropasr.report.results import command_line, make_results, row_hashes, system_name
+from dropasr.report.results import command_line, make_results, row_hashes
 from dropasr.report.schema import Results, check_results
 from dropasr.report.sections import at_edge, cautions, headline
 from dropasr.report.tables import count, short_units, terminal_table, units
 
 sys.path.insert(0, str(Path(__file__).parent))
-from report_case import edit, make_config, make_run  # noqa: E402 (the folder above is on the path only now)
+from report_case import dump, edit, make_config, make_run  # noqa: E402 (the folder above is on the path only now)
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMPACT = "dropout_compaction@0.25"
@@ -35,6 +37,10 @@ def run(tmp_path):
 
 def results_of(run) -> Results:
     return make_results(run[0], load_run(*run))
+
+
+def at_every_third_frame(config):
+    return config.model_copy(update={"train": config.train.model_copy(update={"frame_subsampling": 3})})
 
 
 def test_figures_of_the_table(run):
@@ -319,6 +325,41 @@ def test_controls_are_rivals_and_no_net_is_its_own(tmp_path):
     assert found == {(COMPACT, small), (COMPACT, control), (control, small)}
 
 
+def test_what_learns_no_units_is_a_control_whatever_its_name(tmp_path):
+    config = make_config(compact=["dropout_compaction", "by_lot"])
+    config = config.model_copy(update={"methods": {**config.methods, "by_lot": {"method": "dropout_compaction", "estimator": "random"}}})
+    _, paths = run = config, make_run(tmp_path, config)
+    for name, learns in (("dropout_compaction", True), ("by_lot", False)):
+        for budget in ("0.25", "0.125"):
+            edit(paths.net(f"{name}@{budget}") / "summary.json", lambda value, learns=learns: value.update(learns_units=learns))
+    results = results_of(run)
+    found = {(item.row, item.difference.to) for item in results.comparisons if item.budget == 0.25}
+    small, control = "small_dense@0.25", "by_lot@0.25"
+    assert found == {(COMPACT, small), (COMPACT, control), (control, small)}
+    assert {row.name: row.learns_units for row in results.rows if row.budget == 0.25} == {small: None, COMPACT: True, control: False}
+
+
+def test_the_graph_that_is_told_is_that_of_the_system(run):
+    paths = run[1]
+    edit(paths.align / "report.json", lambda value: value.update(units=5, graphs={"k2": {"states": 11, "arcs": 22}}))
+    own = dataclasses.replace(paths, system="every_3rd_frame")
+    for name in ("scores", "rtf.json"):
+        own.system_home.mkdir(parents=True, exist_ok=True)
+        (own.system_home / name).symlink_to(paths.run / name)
+    dump(own.own_graph / "graphs.json", {"k2": {"states": 33, "arcs": 44}})
+    for place, states in ((paths, 11), (own, 33)):
+        build(run[0], place, 1)
+        assert f"k2 graph: {states} states" in (place.report / "report.md").read_text(encoding="utf-8")
+    assert own.results.parent == paths.run / "systems" / "every_3rd_frame"
+
+
+def test_multiply_adds_per_second_follow_the_frame_rate(tmp_path):
+    third = at_every_third_frame(make_config())
+    results = results_of((third, make_run(tmp_path, third)))
+    # 780,000 multiply-adds of the large net at every third of 100 frames per second.
+    assert results.rows[0].macs_per_second == 26_000_000
+
+
 def test_hashes_of_configurations_that_use_no_later_option_stay_as_they_were():
     # Rows of the first version hold these hashes: a change here would make every committed row count as missing.
     config = make_config()
@@ -328,11 +369,20 @@ def test_hashes_of_configurations_that_use_no_later_option_stay_as_they_were():
     assert row_hashes(other)["dense"] != base["dense"]
 
 
+@pytest.mark.parametrize("key,value", [("batch_frames", 50), ("flat_start", 0.3)])
+def test_options_of_ctc_count_with_ctc_alone(key, value):
+    config = make_config()
+    ctc = config.model_copy(update={"train": config.train.model_copy(update={"criterion": "ctc"})})
+    for one, counts in ((config, False), (ctc, True)):
+        other = one.model_copy(update={"train": one.train.model_copy(update={key: value})})
+        assert (row_hashes(other)["dense"] != row_hashes(one)["dense"]) is counts
+    assert row_hashes(at_every_third_frame(config))["dense"] != row_hashes(config)["dense"]
+
+
 HASH_OF_DENSE = "bfb6ef3fb49b5112262e853b79e1cb2ec1f70cf09e1b9a9832742485b17d5abd"
 
 
 def test_systems_are_told_apart():
     config = make_config()
     assert system_name(config) == ""
-    third = config.model_copy(update={"train": config.train.model_copy(update={"frame_subsampling": 3})})
-    assert system_name(third) == "every 3rd frame"
+    assert system_name(at_every_third_frame(config)) == "every 3rd frame"

@@ -47,6 +47,18 @@ def test_other_estimators_run_and_note_their_signal_at_every_update(tmp_path, es
     assert all(set(item["split_half"]) == {"score", "mean_field", "gumbel_st"} for item in signals)
 
 
+def test_the_signal_of_a_single_utterance_is_told_as_not_measured(tmp_path, monkeypatch):
+    options = {"signal_updates": True, "passes": 2, "updates_per_pass": 1, "frames_per_update": 2, "signal_frames": 2}
+    monkeypatch.setitem(METHODS, "dropout_compaction", {**METHODS["dropout_compaction"], **options})
+    messages = []
+    trainer = make_trainer(tmp_path, "dropout_compaction", "ctc", say=messages.append)
+    trainer.run()
+    (found,) = {str(figures["split_half"]) for figures in trainer.estimators.values()}
+    assert found == "[None, None]" and len([text for text in messages if text.endswith("held-out frames): – –")]) == 3
+    assert all(values == [None, None] for item in trainer.signals for values in item["split_half"].values())
+    assert "NaN" not in (tmp_path / "net" / "training.json").read_text()
+
+
 def test_parts_of_the_data_per_epoch(tmp_path):
     trainer = make_trainer(tmp_path, "dense", "ctc", epochs=3, epoch_share=1 / 3)
     trainer.run()
@@ -65,10 +77,20 @@ def test_the_loss_is_per_token_and_begins_with_a_flat_start(tmp_path):
     assert ctc.count == flat.count == len(targets.tokens)
     assert [float(ctc.objective), ctc.value, flat.value] == pytest.approx([expected] * 3, rel=1e-5)
     assert float(flat.objective) == pytest.approx(float(frame_loss(logits, spread_labels(targets), None, 0.0)), rel=1e-5)
+
+
+def test_a_teacher_weighs_the_same_whatever_the_frames_per_token(tmp_path):
+    trainer = make_trainer(tmp_path, "dense", "ctc")
+    inputs, targets, _ = trainer.samplers.all.gather(np.array([0, 5]))
+    logits = torch.randn(len(inputs), 7)
     teacher = torch.softmax(torch.randn(len(inputs), 7), dim=1)
-    mixed = criterion.loss(logits, targets, 0.5, teacher, 0.3).objective
-    soft = frame_loss(logits, torch.zeros(len(inputs), dtype=torch.long), teacher, 1.0)
-    assert float(mixed.detach()) == pytest.approx(0.7 * expected + 0.3 * float(soft.detach()), rel=1e-5)
+    criterion = CtcCriterion(TrainConfig(criterion="ctc", flat_start=0.2))
+    # The cross-entropy of the rows one by one; of whole utterances per token, as CTC is, and in the flat start per row, as that is.
+    soft = -sum(float(teacher[row] @ torch.log_softmax(logits, dim=1)[row]) for row in range(len(inputs)))
+    for progress, unit in ((0.5, len(targets.tokens)), (0.1, len(inputs))):
+        plain = float(criterion.loss(logits, targets, progress, None, 0.0).objective)
+        mixed = float(criterion.loss(logits, targets, progress, teacher, 0.3).objective)
+        assert mixed == pytest.approx(0.7 * plain + 0.3 * soft / unit, rel=1e-5)
 
 
 def corpus(**options) -> CorpusConfig:

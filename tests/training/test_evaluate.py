@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from dropasr.config import Config, load_config, rows
+from dropasr.config import Config, load_config, rows, system_folder
 from dropasr.data.store import FrameStore, FrameStoreWriter
 from dropasr.decoding.likelihoods import log_likelihoods, log_posteriors, mean_posterior
 from dropasr.decoding.search import PLAIN, Weights, load_search
 from dropasr.errors import MeasurementError
-from dropasr.files import read_json, write_json
+from dropasr.files import read_json, sha256_file, write_json
+from dropasr.lang.graph import make_transducers
+from dropasr.lang.graph_build import FILE_NAMES, build_graphs
 from dropasr.lang.ngram import estimate
 from dropasr.lang.units import OutputUnits
 from dropasr.models.checkpoint import load_net, save_net
@@ -261,6 +263,27 @@ def test_every_third_frame(experiment):
     frames = store.utterance(0)[:10]
     assert len(log_posteriors(net, frames, 3)) == 4
     assert torch.allclose(log_posteriors(net, frames, 3), log_posteriors(net, frames)[::3], atol=1e-6)
+
+
+def test_a_system_at_another_rate_leaves_the_usual_one_alone(experiment, here, tmp_path):
+    usual = experiment.decode()
+    before = {path: path.read_bytes() for path in experiment.paths.run.rglob("*") if path.is_file()}
+    paths, config = experiment.paths, experiment.config("train.frame_subsampling=3")
+    SMALL.save(paths.lang / "lexicon.txt")
+    third = Paths(paths.data_dir, paths.exp_dir, paths.model, paths.seed, system_folder(config))
+    evaluate.decode(config, third, 1)
+    assert {path: path.read_bytes() for path in before} == before
+    scores = read_json(third.scores("dense"))
+    assert third.scores("dense") == paths.run / "systems" / "every_3rd_frame" / "scores" / "dense.json"
+    assert scores["frame_subsampling"] == 3 and scores["net"] == usual["dense"]["net"]
+    silence = config.lang.silence_probability
+    skips = make_transducers(SMALL, UNITS, silence, paths.lang / "lm.arpa", paths.lang / "words.txt", skips=True)
+    graphs = build_graphs(tmp_path / "graphs", skips, BACKENDS[:1])
+    assert sha256_file(third.own_graph / FILE_NAMES[BACKENDS[0]]) == graphs[BACKENDS[0]]["sha256"]
+    count = len(here)
+    assert experiment.decode() == usual and len(here) == count
+    assert evaluations_on_test(paths.test_log, row="dense", system="every 3rd frame") == 1
+    assert evaluations_on_test(paths.test_log, row="dense", system="") == 1
 
 
 def test_the_nets_own_prior(experiment, here):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dropasr.data.batches import FrameSampler
+from dropasr.data.sequences import SequenceSampler
 from dropasr.errors import CheckpointError
 
 CASE = Path(__file__).with_name("training_case.py")
@@ -61,6 +63,34 @@ def test_compaction_meets_its_budget_and_proves_each_step(tmp_path):
     assert trainer.history[-1]["dev_frame_error"] < 30  # six classes: chance is 83 %
     assert trainer.history[-1]["units"] == net.widths and trainer.history[0]["units"] == [32, 32]
     assert sum(trainer.retention[0]["layers"][0]["counts"]) == trainer.retention[0]["layers"][0]["total"]
+
+
+@pytest.mark.parametrize("criterion,kind", [("frames", FrameSampler), ("ctc", SequenceSampler)])
+def test_a_pass_is_whole_where_held_out_frames_return_inside_it(tmp_path, monkeypatch, criterion, kind):
+    """Retention learning ends in epoch 5 of 6, the last of a pass of three."""
+    drawn, epoch_of = [], kind.epoch
+
+    def recorded(self, epoch):
+        for batch in epoch_of(self, epoch):
+            drawn.append((epoch, batch[2]))
+            yield batch
+
+    monkeypatch.setattr(kind, "epoch", recorded)
+    messages = []
+    trainer = make_trainer(tmp_path, "dropout_compaction", criterion, epochs=6, epoch_share=1 / 3, say=messages.append)
+    trainer.run()
+    total, held_out = (sampler.num_frames for sampler in (trainer.samplers.all, trainer.samplers.held_out))
+    first, second = (torch.cat([indices for epoch, indices in drawn if epoch in epochs]).tolist() for epochs in (range(3), range(3, 6)))
+    assert len(first) == len(set(first)) == total - held_out
+    assert len(second) == len(set(second)) == total
+    assert not any("whole" in text for text in messages)
+
+
+def test_a_last_pass_that_is_not_whole_is_told_once(tmp_path):
+    messages = []
+    make_trainer(tmp_path, "dense", epochs=5, epoch_share=0.5, say=messages.append).run()
+    make_trainer(tmp_path, "dense", epochs=5, epoch_share=0.5, say=messages.append).run()
+    assert [text for text in messages if "whole" in text] == ["2 epochs are a pass over the data, and 5 epochs do not end with a whole one"]
 
 
 def test_another_configuration_does_not_resume(tmp_path):

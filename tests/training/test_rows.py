@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from dropasr.config import load_config, rows
+from dropasr.data.sequences import TokenSequences
 from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError
 from dropasr.files import read_json
 from dropasr.lang.units import OutputUnits
 from dropasr.paths import Paths
+from dropasr.training.ctc_targets import tokens_file
 from dropasr.training.rows import check_rows, is_trained, row_by_name, row_identity, train_row
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "synth_commands.yaml"
@@ -78,6 +80,29 @@ def test_unfair_or_senseless_tables_are_refused(setting, message):
         check_rows(config(setting))
 
 
+METHODS = "experiment.compact=[dropout_compaction,norm_removal,random_removal,dropout_compaction_published]"
+
+
+@pytest.mark.parametrize("key,value", [("start", 0.05), ("end", 0.5), ("passes", 4), ("min_units", 3), ("teacher", "dense")])
+def test_compared_methods_share_their_schedule_and_teacher(key, value):
+    check_rows(config(METHODS))
+    distilled = "experiment.small=[dense,distilled]"
+    with pytest.raises(
+        ConfigError, match=f"'norm_removal' has {key} {value}, but 'dropout_compaction' has .*Set methods.norm_removal.{key}="
+    ):
+        check_rows(config(METHODS, distilled, f"methods.norm_removal.{key}={value}"))
+    labels = ("dropout_compaction", "norm_removal", "random_removal")
+    check_rows(config(METHODS, distilled, *(f"methods.{label}.{key}={value}" for label in labels)))
+
+
+def test_the_weight_of_a_teacher_is_shared_where_there_is_one():
+    weights = ["methods.dropout_compaction.teacher_weight=0.5"]
+    check_rows(config(METHODS, *weights))
+    teachers = [f"methods.{label}.teacher=dense" for label in ("dropout_compaction", "norm_removal", "random_removal")]
+    with pytest.raises(ConfigError, match="'norm_removal' has teacher_weight 0.7, but 'dropout_compaction' has 0.5"):
+        check_rows(config(METHODS, "experiment.small=[dense,distilled]", *weights, *teachers))
+
+
 def test_a_distilled_table_is_accepted_with_its_rival():
     check_rows(config("methods.dropout_compaction.teacher=dense", "experiment.small=[dense,distilled]"))
 
@@ -96,6 +121,7 @@ def test_identity_changes_with_what_decides_a_row_and_nothing_else(tmp_path):
     base = identity("small_dense@0.25")
     assert base == identity("small_dense@0.25", "experiment.budgets=[0.5,0.25]", "decode.beam=5")
     assert base == identity("small_dense@0.25", "methods.dropout_compaction.estimator=score")
+    assert base == identity("small_dense@0.25", "train.frame_subsampling=3", "train.batch_frames=50", "train.flat_start=0.3")
     assert base != identity("small_dense@0.25", "train.epochs=5")
     assert base != identity("small_dense@0.25", "model.width=512")
     assert base != identity("small_dense@0.25", seed=2)
@@ -104,3 +130,7 @@ def test_identity_changes_with_what_decides_a_row_and_nothing_else(tmp_path):
     assert with_teacher != identity("small_distilled@0.25", *distilled, "methods.dense.teacher_weight=0.5")
     np.save(paths.align / "train.npy", np.ones(10, dtype=np.int32))
     assert base != identity("small_dense@0.25")
+    TokenSequences.from_lists([[1]]).save(tokens_file(paths, "train"))
+    ctc = ("train.criterion=ctc", "lang.units=chars")
+    changes = ("train.frame_subsampling=3", "train.batch_frames=50", "train.flat_start=0.3")
+    assert len({identity("dense", *ctc), *(identity("dense", *ctc, change) for change in changes)}) == 4
