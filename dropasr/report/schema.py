@@ -7,16 +7,36 @@ files of older versions.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union
 
 from pydantic import Field, ValidationError
 
 from dropasr.errors import MeasurementError
 from dropasr.report.records import Counts, Difference, ModelTotalRtf, Rate, Record, Rtf, Speedup
-from dropasr.scoring.bootstrap import Bounds, Outcome
+from dropasr.scoring.bootstrap import FEW_SPEAKERS, Bounds, IntervalKind, Outcome
 
 SCHEMA_VERSION = 2
 ErrorRate = Literal["word", "character"]
+Criterion = Literal["frames", "ctc"]
+ALL = "all"
+"""The union of test and the further test sets, as a test set of its own."""
+
+
+def with_union(tests: Iterable[str]) -> list[str]:
+    """`test` and the further test sets, then their union where there are several."""
+    names = list(tests)
+    return [*names, ALL] if len(names) > 1 else names
+
+
+def parts(test: str, tests: Iterable[str]) -> list[str]:
+    """The test sets of `tests` that a test set consists of: all of them for the union, else itself."""
+    return list(tests) if test == ALL else [test]
+
+
+def set_name(test: str) -> str:
+    """A test set for people."""
+    return "all tests" if test == ALL else test
 
 
 class SplitFigures(Record):
@@ -25,7 +45,7 @@ class SplitFigures(Record):
     wer: float
     """Word error rate."""
     wer_interval: Bounds
-    """95 % interval of `wer`, bootstrap over speakers."""
+    """95 % interval of `wer` over speakers."""
     wer_difference: Difference
     """Difference to the reference row."""
     cer: Union[float, None] = None
@@ -40,6 +60,17 @@ class SplitFigures(Record):
         if kind == "character" and self.cer is not None and self.cer_interval and self.cer_difference:
             return Rate(self.cer, self.cer_interval, self.cer_difference)
         return Rate(self.wer, self.wer_interval, self.wer_difference)
+
+
+class Signal(Record):
+    """Split-half correlation of a gradient estimator over the updates of retention learning, means over layers."""
+
+    first: Union[float, None]
+    """At the first update; null where it could not be measured."""
+    median: Union[float, None]
+    """Median over updates."""
+    last: Union[float, None]
+    """At the last update."""
 
 
 class Row(SplitFigures):
@@ -67,18 +98,22 @@ class Row(SplitFigures):
     """Parameters."""
     macs_per_second: float
     """Multiply-adds per second of audio."""
+    criterion: Criterion = "frames"
+    """What training minimised: cross-entropy of frames, or CTC, whose figures are per token."""
     extra: dict[str, SplitFigures] = {}
-    """The further test sets, by name."""
+    """The further test sets, by name; `all` is their union with `test`."""
     dev_wer: float
     """WER on dev, percent."""
     dev_wer_interval: Union[Bounds, None] = None
-    """95 % interval of `dev_wer`, bootstrap over speakers."""
+    """95 % interval of `dev_wer` over speakers."""
     dev_cer: Union[float, None] = None
     """CER on dev, percent."""
     dev_ce: float
     """Cross-entropy on dev after the last epoch, nats per frame (with CTC, per token)."""
     estimators: dict[str, list[Union[float, None]]] = {}
     """Split-half correlation of each gradient estimator, per layer."""
+    signals: dict[str, Signal] = {}
+    """The same over the updates of retention learning, where `signal_updates` recorded it."""
     rtf: Rtf
     """Real-time factors."""
     speedup: Speedup
@@ -94,6 +129,10 @@ class Row(SplitFigures):
         """The word or the character error rate on dev."""
         return self.dev_cer if kind == "character" and self.dev_cer is not None else self.dev_wer
 
+    def has(self, test: str) -> bool:
+        """Whether the net was evaluated on a test set; systems of one recipe may have different ones."""
+        return test == "test" or test in self.extra
+
     def on(self, test: str) -> SplitFigures:
         """The figures of `test` or of a further test set."""
         return self if test == "test" else self.extra[test]
@@ -107,7 +146,7 @@ class ResultRow(Row):
     wer_counts: Counts
     """Errors behind `wer`."""
     dev_frame_error: float
-    """Frames of dev classified wrongly after the last epoch, percent."""
+    """Frames of dev classified wrongly after the last epoch, percent (with CTC, errors per token)."""
     acoustic_scale: float
     """Acoustic scale, tuned on dev."""
     lm_scale: float = 1.0
@@ -135,6 +174,10 @@ class Comparison(Record):
     """Share of the large net's multiply-adds."""
     difference: Difference
     """Error rate of `row` minus that of the rival."""
+    rates: Union[tuple[float, float], None] = None
+    """Both error rates; in a recipe, over the seeds that both rows have."""
+    dev_ce_difference: Union[float, None] = None
+    """Cross-entropy on dev of `row` minus that of the rival, as `rates`."""
     outcome: Outcome
     """`better` or `worse` where the interval excludes 0, else `tie`."""
 
@@ -157,14 +200,33 @@ class Stack(Record):
 
 
 class SplitSize(Record):
-    """Size of a test set."""
+    """Size of a test set, and how the intervals of its error rates are made."""
 
     words: int
     """Words of the references."""
     speakers: int
     """Speakers."""
     bootstrap_unit: str
-    """What the bootstrap of its error rates drew: `speaker` or `utterance`."""
+    """What the intervals of its error rates are over: `speaker`, or `utterance` where there is one speaker."""
+    interval: IntervalKind = "bootstrap"
+    """How they are made: `t` (Student's t) for fewer than ten speakers, else `bootstrap`."""
+
+    @property
+    def interval_text(self) -> str:
+        """The same in words."""
+        return f"t interval over {self.speakers} speakers" if self.interval == "t" else f"bootstrap over {self.bootstrap_unit}s"
+
+
+def headline_test(sizes: Mapping[str, SplitSize]) -> str:
+    """The test set of the verdicts: the union where `test` alone has too few speakers and the union has more, else `test`."""
+    few = sizes["test"].speakers < FEW_SPEAKERS
+    return ALL if few and ALL in sizes and sizes[ALL].speakers > sizes["test"].speakers else "test"
+
+
+def ordered(sizes: Mapping[str, SplitSize]) -> list[str]:
+    """All test sets, that of the verdicts first."""
+    first = headline_test(sizes)
+    return [first, *(test for test in sizes if test != first)]
 
 
 class Described(Record):
@@ -189,17 +251,29 @@ class Described(Record):
     test_speakers: int
     """Speakers of test."""
     bootstrap_unit: str
-    """What the bootstrap of error rates on test drew: `speaker` or `utterance`."""
+    """What the intervals of error rates on test are over: `speaker` or `utterance`."""
+    interval: IntervalKind = "bootstrap"
+    """How they are made: `t` (Student's t) for fewer than ten speakers, else `bootstrap`."""
     extra_tests: dict[str, SplitSize] = {}
-    """Sizes of the further test sets."""
+    """Sizes of the further test sets; `all` is their union with test."""
     test_evaluations: int
     """Evaluations on test: of a run, those logged in its experiment folder, all rows and seeds; of a recipe, those of its rows."""
 
     @property
     def tests(self) -> dict[str, SplitSize]:
         """All test sets, `test` first."""
-        test = SplitSize(words=self.test_words, speakers=self.test_speakers, bootstrap_unit=self.bootstrap_unit)
-        return {"test": test, **self.extra_tests}
+        about = {"bootstrap_unit": self.bootstrap_unit, "interval": self.interval}
+        return {"test": SplitSize(words=self.test_words, speakers=self.test_speakers, **about), **self.extra_tests}
+
+    @property
+    def headline(self) -> str:
+        """The test set of the verdicts."""
+        return headline_test(self.tests)
+
+    @property
+    def beside(self) -> list[str]:
+        """The test sets that stand beside it."""
+        return ordered(self.tests)[1:]
 
     @property
     def rate_name(self) -> str:
