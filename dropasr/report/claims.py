@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dropasr.report.recipe_schema import Claim, PooledComparison, PooledRow, Smallest, Verdict
 from dropasr.report.results import budget_text, is_control
-from dropasr.report.schema import ErrorRate, SplitSize, headline_test, ordered, set_name
+from dropasr.report.schema import ErrorRate, SplitSize, of_row, ordered, set_name
 from dropasr.report.tables import NAMES, interval
 from dropasr.scoring.bootstrap import no_loss_margin, non_inferior
 
@@ -145,7 +145,7 @@ def claims(
     references = _references(rows)
     by_name = {(group_name(row), row.name): row for row in rows}
     found: list[Claim] = []
-    main = headline_test(sizes)
+    main = {group: of_row(row, sizes)[0] for group, row in references.items()}
     for test in large_enough(sizes):
         chosen = [row for row in compacted(rows) if row.has(test)]
         of_test = [no_loss(row, references[group_name(row)], test, kind) for row in chosen]
@@ -154,10 +154,9 @@ def claims(
             if not is_control(row.method):
                 of_test.append(better_than_rival(row, rival, item, kind))
         of_test += [_small_enough(item, rows) for item in smallest if item.test == test]
-        found += [_told(claim, sizes[test], test == main) for claim in of_test]
-        if test == main:
-            for row in (row for row in chosen if budget_text(row.budget) in SPEEDS):
-                found.append(faster(row, references[group_name(row)], SPEEDS[budget_text(row.budget)], test, kind))
+        found += [_told(claim, sizes[test], test == main[claim.model]) for claim in of_test]
+        for row in (row for row in chosen if test == main[group_name(row)] and budget_text(row.budget) in SPEEDS):
+            found.append(faster(row, references[group_name(row)], SPEEDS[budget_text(row.budget)], test, kind))
     return found
 
 

@@ -88,7 +88,7 @@ def ce_against_macs(rows: Sequence[Row]) -> str:
 def size_curve(about: Described, rows: Sequence[Row]) -> str:
     """Error rate on the test set of the verdicts with its interval, and loss on dev, against multiply-adds."""
     figure_ = figure(9, 3.6)
-    test = about.headline if rows[0].has(about.headline) else "test"
+    test = about.order(rows)[0]
     rates = [row.on(test).rate(about.error_rate) for row in rows]
     bars = [[max(rate.value - rate.interval[0], 0) for rate in rates], [max(rate.interval[1] - rate.value, 0) for rate in rates]]
     millions = [row.macs_per_second / 1e6 for row in rows]

@@ -56,7 +56,7 @@ def _groups(results: RecipeResults) -> dict[str, list[PooledRow]]:
 
 def _claims(results: RecipeResults) -> Iterator[Block]:
     several = len(_groups(results)) > 1
-    yield from (Text(sentence) for sentence in verdicts_over(results))
+    yield from (Text(sentence) for sentence in verdicts_over(results, results.rows))
     for smallest in results.smallest:
         yield Text(f"{smallest.model}: {smallest.sentence}" if several else smallest.sentence, lead=True)
     if results.claims:
@@ -84,9 +84,7 @@ def _about(results: RecipeResults) -> list[str]:
 
 def _reading(results: RecipeResults) -> list[str]:
     reference = " and ".join(f"{row.label} ({group_name(row)})" for row in results.rows if row.reference)
-    sizes = [
-        f"{set_name(name)}: {size.speakers} speakers, {size.words} words, {size.interval_text}" for name, size in results.tests.items()
-    ]
+    sizes = [f"{set_name(name)}: {size.speakers_text}, {size.words} words, {size.interval_text}" for name, size in results.tests.items()]
     few = "Student's t is taken below ten speakers, where a bootstrap would be far too narrow: such intervals are wide. "
     students = few if any(size.interval == "t" for size in results.tests.values()) else ""
     return [
@@ -118,9 +116,10 @@ def _sizes(results: RecipeResults, name: str, rows: list[PooledRow]) -> Iterator
     of_group, names = _of_group(results, name), NAMES[rows[0].criterion]
     yield Heading(f"What size costs: plainly trained nets{of_group}")
     yield size_table(results, rows)
+    rate = f"{results.rate_name} on {set_name(results.order(rows)[0])}"
     caption = (
-        f"Plainly trained nets by multiply-adds{of_group}: {results.rate_name} on {set_name(results.headline)}, {names.quantity} on dev. "
-        "Where it is flat, a small net from scratch loses nothing, and compaction has nothing to win back."
+        f"Nets trained plainly, by multiply-adds{of_group}: {rate}, {names.quantity} on dev. "
+        "Where it is flat, a small net from scratch loses nothing, and compaction has nothing to win."
     )
     yield Figure(slug(f"size-{name}"), plots.size_curve(results, plain_nets(rows)), caption)
 
@@ -130,13 +129,14 @@ def _group(results: RecipeResults, name: str, rows: list[PooledRow]) -> Iterator
     seeds = ", ".join(map(str, sorted({seed for row in rows for seed in row.seeds})))
     rate = "Word error rate" if results.error_rate == "word" else "Character error rate"
     yield Heading(f"{rate}{of_group} (seeds {seeds})")
-    for test in (test for test in (results.headline, *results.beside) if rows[0].has(test)):
+    tests = results.order(rows)
+    for test in tests:
         about = f"{results.rate_name} on {set_name(test)} against the RTF of the acoustic model{of_group}"
         caption = f"{about}; lines join the budgets of a method."
         yield Figure(slug(f"rate-time-{name}-{test}"), plots.rate_against_time(results, rows, test), caption)
     yield rate_table(results, rows)
     yield from (Text(sentence) for sentence in learned_sizes(rows))
-    if results.beside:
+    if len(tests) > 1:
         yield Heading(f"The test sets apart{of_group}")
         yield extra_table(results, rows)
     compared = [item for item in results.comparisons if group_name(item) == name]
@@ -187,16 +187,19 @@ def page(results: RecipeResults) -> list[Block]:
 def to_terminal(results: RecipeResults) -> str:
     """Tables and claims for the terminal."""
     parts = []
-    for name, rows in _groups(results).items():
+    groups = _groups(results)
+    for name, rows in groups.items():
         seeds = ", ".join(map(str, sorted({seed for row in rows for seed in row.seeds})))
         parts.append(f"{results.corpus}, {name}, seeds {seeds}\n{terminal_table(results, rows)}")
-        if results.beside:
+        if len(results.order(rows)) > 1:
             parts.append(extra_table(results, rows).terminal())
-    groups = _groups(results)
     if len(groups) > 1:
         parts.append(f"systems compared\n{system_table(results, groups).terminal()}")
-    parts += [*verdicts_over(results), *no_claims(results)]
+    parts += [*verdicts_over(results, results.rows), *no_claims(results)]
     if results.smallest or results.claims:
         lines = [f"{item.model}: {item.sentence}" for item in results.smallest]
-        parts.append("\n".join([*lines, *(f"{claim.verdict.upper()}: {claim.claim} ({claim.evidence})" for claim in results.claims)]))
+        for claim in results.claims:
+            about = f"{claim.model}: {claim.claim}" if len(groups) > 1 else claim.claim
+            lines.append(f"{claim.verdict.upper()}: {about} ({claim.evidence})")
+        parts.append("\n".join(lines))
     return "\n\n".join(parts)

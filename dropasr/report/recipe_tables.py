@@ -6,44 +6,41 @@ from collections.abc import Mapping, Sequence
 
 from dropasr.report.claims import compacted
 from dropasr.report.recipe_schema import PooledRow, RecipeResults
-from dropasr.report.schema import ALL, set_name
+from dropasr.report.schema import ALL
 from dropasr.report.tables import (
     MISSING,
     NAMES,
     Table,
-    beside,
-    beside_names,
     count,
     dev_wer,
     difference,
     error_rate,
     interval,
-    named_rate,
     optional,
     other_rate,
     other_value,
     plain_rate,
-    rate_head,
+    rate_heads,
     rtf,
     short_units,
     speedup,
+    tight_head,
     units,
 )
 
 
 def _over_seeds(row: PooledRow, test: str) -> str:
-    if not row.has(test):
-        return MISSING
     spread = row.on(test).wer_spread
     return f"{row.on(test).wer:.2f} ± {spread.std:.2f} ({spread.min:.2f} to {spread.max:.2f})"
 
 
 def rate_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
     """Sizes and errors on the test set of the verdicts; the error rates of the test sets beside it."""
-    kind, test = results.error_rate, results.headline
+    kind, (test, *others) = results.error_rate, results.order(rows)
+    rate, *beside = rate_heads(results, [test, *others])
     header = (
         "net", "units per layer", "parameters", "multiply-adds per second", "WER %, mean ± std (range) over seeds",
-        rate_head(results), "difference to the reference [95 %]", f"{other_rate(kind)[0]} %", *beside_names(results),
+        f"{rate} [95 %]", "difference to the reference [95 %]", f"{other_rate(kind)[0]} %", *beside,
         "dev WER % [95 %]", NAMES[rows[0].criterion].loss,
     )  # fmt: skip
     lines = [
@@ -56,7 +53,7 @@ def rate_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
             error_rate(row, test, kind),
             difference(row, test, kind),
             other_value(row, test, kind),
-            *beside(results, row),
+            *(plain_rate(row, other, kind) for other in others),
             dev_wer(row),
             f"{row.dev_ce:.4f} ± {row.dev_ce_spread.std:.4f}",
         )
@@ -67,8 +64,9 @@ def rate_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
 
 def speed_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
     """Times, with the error rate that they belong to."""
+    tests = results.order(rows)
     header = (
-        "net", named_rate(results), "RTF features", "RTF model", "RTF search", "RTF total",
+        "net", rate_heads(results, tests)[0], "RTF features", "RTF model", "RTF search", "RTF total",
         "model × faster [95 %] (range over seeds)", "total × faster [95 %]", "training s", "epochs",
     )  # fmt: skip
     lines = []
@@ -77,7 +75,7 @@ def speed_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
         lines.append(
             (
                 row.label,
-                plain_rate(results, row, results.headline),
+                plain_rate(row, tests[0], results.error_rate),
                 *(rtf(value) for value in (row.rtf.features, row.rtf.model, row.rtf.search, row.rtf.total)),
                 "1" if row.reference else f"{speedup(row)} ({spread.min:.2f} to {spread.max:.2f})",
                 "1" if row.reference else interval(row.speedup.total, row.speedup.total_interval),
@@ -114,8 +112,8 @@ def plain_nets(rows: Sequence[PooledRow]) -> list[PooledRow]:
 
 def size_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
     """Plainly trained nets by size: what size alone costs."""
-    tests = [results.headline, *results.beside]
-    names = [f"{set_name(test)}: {results.rate_name} % [95 %]" for test in tests] if len(tests) > 1 else [rate_head(results)]
+    tests = results.order(rows)
+    names = [f"{name} [95 %]" for name in rate_heads(results, tests)]
     header = ("net", "units per layer", "share of the multiply-adds", NAMES[rows[0].criterion].loss, "dev WER % [95 %]", *names)
     plain = plain_nets(rows)
     lines = [
@@ -135,7 +133,7 @@ def size_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
 def system_table(results: RecipeResults, groups: Mapping[str, Sequence[PooledRow]]) -> Table:
     """The reference of every system and its compacted nets."""
     tests = [test for test in ("test", ALL) if test in results.tests]
-    rates = [f"{set_name(test)}: {results.rate_name} % [95 %]" for test in tests]
+    rates = [f"{name} [95 %]" for name in rate_heads(results, tests)]
     header = ("system", "net", *rates, "RTF model", "RTF search", "RTF total")
     lines = [
         (
@@ -153,16 +151,16 @@ def system_table(results: RecipeResults, groups: Mapping[str, Sequence[PooledRow
 
 def terminal_table(results: RecipeResults, rows: Sequence[PooledRow]) -> str:
     """The main table for the terminal, about 150 columns wide."""
-    kind, test = results.error_rate, results.headline
+    kind, test = results.error_rate, results.order(rows)[0]
     loss = NAMES[rows[0].criterion].loss
-    header = ("net", "units", "param", rate_head(results), "± std", "difference [95 %]", loss, "RTF model", "total")
+    header = ("net", "units", "param", tight_head(results, test), "± std", "difference [95 %]", loss, "RTF model", "total")
     lines = [
         (
             row.label,
             short_units(row.units),
             count(row.parameters),
             error_rate(row, test, kind),
-            f"{row.on(test).wer_spread.std:.2f}" if row.has(test) else MISSING,
+            f"{row.on(test).wer_spread.std:.2f}",
             difference(row, test, kind),
             f"{row.dev_ce:.3f}",
             rtf(row.rtf.model),

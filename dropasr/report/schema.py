@@ -7,7 +7,7 @@ files of older versions.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Union
 
 from pydantic import Field, ValidationError
@@ -212,9 +212,14 @@ class SplitSize(Record):
     """How they are made: `t` (Student's t) for fewer than ten speakers, else `bootstrap`."""
 
     @property
+    def speakers_text(self) -> str:
+        """How many speakers."""
+        return "1 speaker" if self.speakers == 1 else f"{self.speakers} speakers"
+
+    @property
     def interval_text(self) -> str:
         """The same in words."""
-        return f"t interval over {self.speakers} speakers" if self.interval == "t" else f"bootstrap over {self.bootstrap_unit}s"
+        return f"t interval over {self.speakers_text}" if self.interval == "t" else f"bootstrap over {self.bootstrap_unit}s"
 
 
 def headline_test(sizes: Mapping[str, SplitSize]) -> str:
@@ -270,15 +275,19 @@ class Described(Record):
         """The test set of the verdicts."""
         return headline_test(self.tests)
 
-    @property
-    def beside(self) -> list[str]:
-        """The test sets that stand beside it."""
-        return ordered(self.tests)[1:]
+    def order(self, rows: Sequence[Row]) -> list[str]:
+        """The test sets of the rows of a table, that of their verdicts first."""
+        return of_row(rows[0], self.tests)
 
     @property
     def rate_name(self) -> str:
         """`WER` or `CER`: the error rate of the headline."""
         return "WER" if self.error_rate == "word" else "CER"
+
+
+def of_row(row: Row, sizes: Mapping[str, SplitSize]) -> list[str]:
+    """The test sets of a row, that of its verdicts first: `test` where it was not evaluated on all."""
+    return [test for test in ordered(sizes) if row.has(test)]
 
 
 class Results(Described):

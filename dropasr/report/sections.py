@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dropasr.report import plots
@@ -11,7 +11,7 @@ from dropasr.report.claims import MIN_WORDS
 from dropasr.report.load import Net, Run
 from dropasr.report.page import Block, Bullets, Figure, Heading, Text
 from dropasr.report.results import budget_text, label
-from dropasr.report.schema import Comparison, Described, ResultRow, Results, Stack, set_name
+from dropasr.report.schema import Comparison, Described, ResultRow, Results, Row, Stack, set_name
 from dropasr.report.tables import NAMES, Table, comparison_table, detail_table, extra_table, interval, main_table, rtf
 from dropasr.report.training_section import slug, training_section
 from dropasr.runtime.busy import BUSY_SHARE, busy_caution
@@ -57,18 +57,21 @@ def test_title(test: str) -> str:
     return {"test": "The test set has", "all": "All test sets together have"}.get(test, f"The test set {test} has")
 
 
-def verdicts_over(results: Described) -> list[str]:
+def verdicts_over(results: Described, rows: Sequence[Row]) -> list[str]:
     """What the verdicts are over, where it is not `test` alone."""
     if results.headline == "test":
         return []
-    size, (alone, *others) = results.tests[results.headline], results.beside
-    names = " and ".join([alone, *others])
-    return [f"Verdicts are over all {size.speakers} test speakers ({names} together, {size.words} words); {names} alone stand beside them."]
+    size = results.tests[results.headline]
+    names = " and ".join(test for test in results.tests if test != results.headline)
+    told = f"Verdicts are over all {size.speakers} test speakers ({names} together, {size.words} words); {names} alone stand beside them."
+    if all(row.has(results.headline) for row in rows):
+        return [told]
+    return [f"{told} A system that was not evaluated on all of them has its verdicts over test."]
 
 
 def cautions(results: Results) -> list[str]:
     """What a reader must know before using the figures."""
-    found = verdicts_over(results)
+    found = verdicts_over(results, results.rows)
     found += ["One training seed: the table of the recipe pools several (`python -m dropasr table`), and only that one carries claims."]
     if results.note:
         found.insert(0, results.note)
@@ -98,9 +101,9 @@ def main_section(run: Run, results: Results) -> Iterator[Block]:
     name = results.rate_name
     yield Heading(f"{name} against speed")
     yield main_table(results)
-    if results.beside:
+    if len(results.tests) > 1:
         yield extra_table(results, results.rows)
-    for test in (results.headline, *results.beside):
+    for test in results.order(results.rows):
         caption = (
             f"{name} on {set_name(test)} against the RTF of the acoustic model. Lower left is better; lines join the budgets of a method."
         )

@@ -87,36 +87,19 @@ def error_rate(row: Row, test: str, kind: ErrorRate) -> str:
 
 def difference(row: Row, test: str, kind: ErrorRate) -> str:
     """The difference to the reference on a test set, or that this is the reference."""
-    if row.reference or not row.has(test):
-        return "reference" if row.reference else MISSING
     found = row.on(test).rate(kind).difference
-    return interval(found.mean, found.interval, signed=True)
+    return "reference" if row.reference else interval(found.mean, found.interval, signed=True)
 
 
-def plain_rate(results: Described, row: Row, test: str) -> str:
+def plain_rate(row: Row, test: str, kind: ErrorRate) -> str:
     """The error rate on a test set without interval."""
-    return f"{row.on(test).rate(results.error_rate).value:.2f}" if row.has(test) else MISSING
+    return f"{row.on(test).rate(kind).value:.2f}"
 
 
-def beside_names(results: Described) -> list[str]:
-    """Heads of the columns of `beside`."""
-    return [f"{set_name(test)}: {results.rate_name} %" for test in results.beside]
-
-
-def beside(results: Described, row: Row) -> list[str]:
-    """Error rates on the test sets that stand beside that of the verdicts."""
-    return [plain_rate(results, row, test) for test in results.beside]
-
-
-def named_rate(results: Described) -> str:
-    """Head of a column of error rates on the test set of the verdicts, which is named where it is not `test`."""
-    place = "" if results.headline == "test" else f"{set_name(results.headline)}: "
-    return f"{place}{results.rate_name} %"
-
-
-def rate_head(results: Described) -> str:
-    """The same with intervals."""
-    return f"{named_rate(results)} [95 %]"
+def rate_heads(results: Described, tests: Sequence[str]) -> list[str]:
+    """Heads of columns of error rates on test sets; `test` alone needs no name."""
+    rate = f"{results.rate_name} %"
+    return [rate] if list(tests) == ["test"] else [f"{set_name(test)}: {rate}" for test in tests]
 
 
 def speedup(row: Row) -> str:
@@ -136,9 +119,12 @@ def other_rate(kind: ErrorRate) -> tuple[str, ErrorRate]:
 
 def other_value(row: Row, test: str, kind: ErrorRate) -> str:
     """The error rate that is not the headline."""
-    if not row.has(test):
-        return MISSING
     return optional(row.on(test).cer if kind == "word" else row.on(test).wer)
+
+
+def tight_head(results: Described, test: str) -> str:
+    """Head of the column of error rates with intervals where room is scarce."""
+    return f"{'' if test == 'test' else f'{test}: '}{results.rate_name} % [95 %]"
 
 
 def terminal_table(results: Results) -> str:
@@ -147,15 +133,17 @@ def terminal_table(results: Results) -> str:
     def tight(text: str) -> str:
         return text.replace(", ", ",")
 
-    header = ("net", "units", "param", "MAC/s", rate_head(results), "difference [95 %]", "RTF feat", "model", "search", "total")
+    kind, test = results.error_rate, results.headline
+    rate = tight_head(results, test)
+    header = ("net", "units", "param", "MAC/s", rate, "difference [95 %]", "RTF feat", "model", "search", "total")
     lines = [
         (
             row.label,
             short_units(row.units),
             count(row.parameters),
             count(row.macs_per_second),
-            tight(error_rate(row, results.headline, results.error_rate)),
-            tight(difference(row, results.headline, results.error_rate)),
+            tight(error_rate(row, test, kind)),
+            tight(difference(row, test, kind)),
             *(rtf(value).lstrip("0") for value in (row.rtf.features, row.rtf.model, row.rtf.search, row.rtf.total)),
             f"{row.speedup.model:.2f}",
             f"{row.speedup.total:.2f}",
@@ -167,10 +155,12 @@ def terminal_table(results: Results) -> str:
 
 
 def main_table(results: Results) -> Table:
-    """The main table in full."""
+    """The main table in full: figures on the test set of the verdicts, error rates on those beside it."""
+    kind, tests = results.error_rate, results.order(results.rows)
+    rate, *beside = rate_heads(results, tests)
     header = (
-        "net", "units per layer", "parameters", "multiply-adds per second", rate_head(results),
-        "difference to the reference [95 %]", f"{other_rate(results.error_rate)[0]} %", *beside_names(results),
+        "net", "units per layer", "parameters", "multiply-adds per second", f"{rate} [95 %]",
+        "difference to the reference [95 %]", f"{other_rate(kind)[0]} %", *beside,
         "RTF features", "RTF model", "RTF search", "RTF total", "model × faster [95 %]", "total × faster [95 %]", "training s",
     )  # fmt: skip
     lines = [
@@ -179,10 +169,10 @@ def main_table(results: Results) -> Table:
             units(row.units),
             count(row.parameters),
             count(row.macs_per_second),
-            error_rate(row, results.headline, results.error_rate),
-            difference(row, results.headline, results.error_rate),
-            other_value(row, results.headline, results.error_rate),
-            *beside(results, row),
+            error_rate(row, tests[0], kind),
+            difference(row, tests[0], kind),
+            other_value(row, tests[0], kind),
+            *(plain_rate(row, test, kind) for test in tests[1:]),
             rtf(row.rtf.features),
             rtf(row.rtf.model),
             rtf(row.rtf.search),
@@ -198,12 +188,12 @@ def main_table(results: Results) -> Table:
 
 def extra_table(results: Described, rows: Sequence[Row]) -> Table:
     """Error rates on the test sets beside that of the verdicts, decoded with what dev chose."""
-    kind, name = results.error_rate, results.rate_name
+    kind, name, tests = results.error_rate, results.rate_name, results.order(rows)[1:]
     header = ["net"]
-    for test in results.beside:
+    for test in tests:
         header += [f"{set_name(test)}: {name} % [95 %]", "difference [95 %]", f"{other_rate(kind)[0]} %"]
     cells = (error_rate, difference, other_value)
-    lines = [[row.label, *(cell(row, test, kind) for test in results.beside for cell in cells)] for row in rows]
+    lines = [[row.label, *(cell(row, test, kind) for test in tests for cell in cells)] for row in rows]
     return Table(header, lines)
 
 

@@ -203,8 +203,17 @@ def test_systems_with_different_test_sets_share_a_page(tmp_path):
     without, having = ([row for row in results.rows if row.system == system] for system in ("", "every 3rd frame"))
     assert not any(row.has("all") or row.has("noisy") for row in without) and all(row.has("all") for row in having)
     assert {claim.model for claim in results.claims if claim.test == "all"} == {"feedforward, every 3rd frame"}
+    # The verdicts of the system without the further set are over test; those of the other name test where they are beside.
+    on_test = {claim.model: claim.claim for claim in results.claims if claim.test == "test" and "1/8 loses nothing" in claim.claim}
+    text = "dropout compaction 1/8 loses nothing against large dense"
+    assert on_test == {"feedforward": text, "feedforward, every 3rd frame": f"test: {text}"}
+    fast = {(claim.model, claim.test) for claim in results.claims if "is at least 4 times" in claim.claim}
+    assert fast == {("feedforward", "test"), ("feedforward, every 3rd frame", "all")}
     text = (folder / "RESULTS.md").read_text(encoding="utf-8")
     assert "| feedforward | large dense | 0.16 [0.16, 0.16] | – |" in text
+    assert "A system that was not evaluated on all of them has its verdicts over test." in text
+    headers = [line for line in text.splitlines() if "RTF features" in line]
+    assert ["| WER % |" in line for line in headers] == [True, False] and "| all tests: WER % |" in headers[1]
 
 
 def test_claims_over_all_test_speakers_come_first(tmp_path):

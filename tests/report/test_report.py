@@ -359,6 +359,8 @@ def test_verdicts_are_over_all_test_speakers_where_test_has_few(tmp_path):
     assert "On all tests" not in told
     said = "Verdicts are over all 13 test speakers (test and noisy together, 650 words); test and noisy alone stand beside them."
     assert said in cautions(results) and "3 speakers: intervals are Student's t" in " ".join(cautions(results))
+    terminal = terminal_table(results).splitlines()
+    assert "all: WER % [95 %]" in terminal[0] and max(map(len, terminal)) <= 150
     build(config, run[1], 1)
     text = (run[1].report / "report.md").read_text(encoding="utf-8")
     header = next(line for line in text.splitlines() if line.startswith("| net | units per layer"))
