@@ -26,6 +26,7 @@ def headline(results: Results) -> list[str]:
     """One sentence per compacted net: size, WER, speed; and what the net of its size from scratch does."""
     rows = by_name(results)
     reference = rows[results.reference]
+    name = results.rate_name if results.headline == "test" else f"{results.rate_name} on {set_name(results.headline)}"
     sentences = []
     for row in results.rows:
         if row.kind != "compact":
@@ -35,7 +36,7 @@ def headline(results: Results) -> list[str]:
         share = 100 * row.macs_per_second / reference.macs_per_second
         sentence = (
             f"{row.label[0].upper()}{row.label[1:]} keeps {share:.1f} % of the multiply-adds of the {reference.label} net: "
-            f"{results.rate_name} {rate.value:.2f} % against {of_reference.value:.2f} % (difference {difference}); its acoustic model runs "
+            f"{name} {rate.value:.2f} % against {of_reference.value:.2f} % (difference {difference}); its acoustic model runs "
             f"{row.speedup.model:.1f} times as fast, the whole decode {row.speedup.total:.1f} times."
         )
         if not row.budget:
@@ -114,7 +115,7 @@ def main_section(run: Run, results: Results) -> Iterator[Block]:
     if results.comparisons:
         yield Heading("Compacted against rivals of the same size")
         yield comparison_table(results, results.rows, results.comparisons)
-        yield Text("The difference is paired: same utterances, same drawn speakers. A tie is a difference whose 95 % interval includes 0.")
+        yield Text("The difference is paired: same utterances, same speakers. A tie is a difference whose 95 % interval includes 0.")
     yield Heading("Errors, dev figures, single utterances")
     yield detail_table(results)
     scales = [(label(net.row), ", ".join(f"{scale}: {wer:.2f}" for scale, wer in net.scores.scales.items())) for net in run.nets]

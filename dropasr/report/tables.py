@@ -200,8 +200,9 @@ def extra_table(results: Described, rows: Sequence[Row]) -> Table:
 def detail_table(results: Results) -> Table:
     """Errors on test by kind, figures of dev, and single utterances' real-time factors."""
     names = NAMES[results.rows[0].criterion]
+    wer = "WER %" if len(results.tests) == 1 else "test: WER %"
     header = (
-        "net", "WER %", "substituted", "deleted", "inserted", "dev WER % [95 %]", names.loss, f"dev {names.error} %", "acoustic scale",
+        "net", wer, "substituted", "deleted", "inserted", "dev WER % [95 %]", names.loss, f"dev {names.error} %", "acoustic scale",
         "LM scale", "insertion penalty", "RTF model median", "95th percentile", "RTF total median", "95th percentile", "epochs",
     )  # fmt: skip
     lines = []

@@ -355,7 +355,7 @@ def test_verdicts_are_over_all_test_speakers_where_test_has_few(tmp_path):
     # Verdicts first: the comparisons of a net name no set for the union, and those beside it by name.
     assert [item.test for item in results.comparisons if item.row == COMPACT] == ["all", "test", "noisy"]
     told = headline(results)[0]
-    assert "WER 5.54 % against 5.54 %" in told and "%, difference -2.00" in told and "On test: It is better than" in told
+    assert "WER on all tests 5.54 % against 5.54 %" in told and "%, difference -2.00" in told and "On test: It is better than" in told
     assert "On all tests" not in told
     said = "Verdicts are over all 13 test speakers (test and noisy together, 650 words); test and noisy alone stand beside them."
     assert said in cautions(results) and "3 speakers: intervals are Student's t" in " ".join(cautions(results))
