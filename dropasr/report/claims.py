@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from dropasr.report.recipe_schema import Claim, PooledComparison, PooledRow, Smallest, Verdict
 from dropasr.report.results import budget_text, is_control
-from dropasr.report.schema import ErrorRate, SplitSize, of_row, ordered, set_name
+from dropasr.report.schema import ErrorRate, of_row
 from dropasr.report.tables import NAMES, interval
+from dropasr.report.test_sets import SplitSize, ordered, set_name
 from dropasr.scoring.bootstrap import no_loss_margin, non_inferior
 
 MIN_WORDS = 5000

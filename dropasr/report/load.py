@@ -25,7 +25,8 @@ from dropasr.report.inputs import (
     UtteranceScore,
     read_input,
 )
-from dropasr.report.schema import Criterion, ErrorRate, parts, with_union
+from dropasr.report.schema import Criterion, ErrorRate
+from dropasr.report.test_sets import parts, with_union
 
 _ROUNDING = 0.01  # percent; a WER may be stored with two decimals
 

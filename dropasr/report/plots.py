@@ -13,9 +13,10 @@ import numpy as np
 from dropasr.report.inputs import EpochRetention, SignalUpdate
 from dropasr.report.load import Net
 from dropasr.report.results import label
-from dropasr.report.schema import Criterion, Described, Row, set_name
+from dropasr.report.schema import Criterion, Described, Row
 from dropasr.report.signals import estimators_of, over_updates
 from dropasr.report.tables import NAMES
+from dropasr.report.test_sets import set_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

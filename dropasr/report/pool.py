@@ -12,8 +12,9 @@ from dropasr.errors import MeasurementError
 from dropasr.report.claims import claims, smallest_without_loss
 from dropasr.report.recipe_schema import PooledComparison, PooledRow, RecipeResults, Smallest, StoredRow
 from dropasr.report.results import are_rivals, split_size
-from dropasr.report.schema import ALL, ErrorRate, Rtf, SplitSize, ordered, parts
+from dropasr.report.schema import ErrorRate, Rtf
 from dropasr.report.seeds import Pool, check_pool, spread, tests_of
+from dropasr.report.test_sets import ALL, SplitSize, ordered, parts
 from dropasr.scoring.bootstrap import outcome
 
 

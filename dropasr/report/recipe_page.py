@@ -19,9 +19,9 @@ from dropasr.report.recipe_tables import (
     system_table,
     terminal_table,
 )
-from dropasr.report.schema import set_name
 from dropasr.report.sections import search_text, slug, test_title, verdicts_over
 from dropasr.report.tables import NAMES, Table, comparison_table, extra_table
+from dropasr.report.test_sets import set_name
 from dropasr.runtime.busy import BUSY_SHARE, busy_caution
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from dropasr.report.claims import compacted
 from dropasr.report.recipe_schema import PooledRow, RecipeResults
-from dropasr.report.schema import ALL
 from dropasr.report.tables import (
     MISSING,
     NAMES,
@@ -27,6 +26,7 @@ from dropasr.report.tables import (
     tight_head,
     units,
 )
+from dropasr.report.test_sets import ALL
 
 
 def _over_seeds(row: PooledRow, test: str) -> str:

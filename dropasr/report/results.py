@@ -27,11 +27,10 @@ from dropasr.report.schema import (
     Rtf,
     Speedup,
     SplitFigures,
-    SplitSize,
     Stack,
-    ordered,
 )
 from dropasr.report.signals import short_signals
+from dropasr.report.test_sets import SplitSize, ordered
 from dropasr.scoring.bootstrap import difference_interval, interval_kind, outcome, ratio_interval, wer_interval
 
 COMMAND = "DROPASR_COMMAND"

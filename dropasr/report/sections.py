@@ -11,8 +11,9 @@ from dropasr.report.claims import MIN_WORDS
 from dropasr.report.load import Net, Run
 from dropasr.report.page import Block, Bullets, Figure, Heading, Text
 from dropasr.report.results import budget_text, label
-from dropasr.report.schema import Comparison, Described, ResultRow, Results, Row, Stack, set_name
+from dropasr.report.schema import Comparison, Described, ResultRow, Results, Row, Stack
 from dropasr.report.tables import NAMES, Table, comparison_table, detail_table, extra_table, interval, main_table, rtf
+from dropasr.report.test_sets import set_name
 from dropasr.report.training_section import slug, training_section
 from dropasr.runtime.busy import BUSY_SHARE, busy_caution
 

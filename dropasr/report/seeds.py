@@ -9,7 +9,8 @@ import numpy as np
 
 from dropasr.errors import MeasurementError
 from dropasr.report.recipe_schema import PooledFigures, Spread, StoredRow, Utterance
-from dropasr.report.schema import Difference, ErrorRate, Speedup, parts
+from dropasr.report.schema import Difference, ErrorRate, Speedup
+from dropasr.report.test_sets import parts
 from dropasr.scoring.bootstrap import Bounds, difference_interval, ratio_interval, wer_interval
 
 _HINT = "Remove its files and run the recipe again."

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dropasr.report.schema import Comparison, Criterion, Described, ErrorRate, Results, Row, set_name
+from dropasr.report.schema import Comparison, Criterion, Described, ErrorRate, Results, Row
+from dropasr.report.test_sets import set_name
 
 GAP = "  "
 MISSING = "–"
