@@ -35,7 +35,7 @@ def build(config: Config, paths: Paths, nj: int) -> None:
     write_json(paths.results, value)
     logger.info("")
     logger.info(terminal_table(results))
-    if results.extra_tests:
+    if len(results.tests) > 1:
         logger.info("")
         logger.info(extra_table(results, results.rows).terminal())
     logger.info("")

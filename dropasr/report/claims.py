@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from dropasr.report.recipe_schema import Claim, PooledComparison, PooledRow, Smallest, Verdict
 from dropasr.report.results import budget_text, is_control
-from dropasr.report.schema import ErrorRate, SplitSize
-from dropasr.report.tables import interval
+from dropasr.report.schema import ErrorRate, of_row
+from dropasr.report.tables import NAMES, interval
+from dropasr.report.test_sets import SplitSize, ordered, set_name
 from dropasr.scoring.bootstrap import no_loss_margin, non_inferior
 
 MIN_WORDS = 5000
 MIN_SEEDS = 3
-FEW_SPEAKERS = 10
-"""Below it, a percentile interval over speakers is too narrow: with three, one of equal nets is 'better' in a quarter of all cases."""
 SPEEDS = {"1/4": 2.5, "1/8": 4.0}
 """Least speed-up of the acoustic model, by budget."""
 MODEL_TIME = 0.25
@@ -26,27 +25,35 @@ def group_name(row: PooledRow | PooledComparison) -> str:
     return f"{row.model}, {row.system}" if row.system else row.model
 
 
-def _rates(row: PooledRow, other: PooledRow, test: str, kind: ErrorRate) -> str:
-    name = "WER" if kind == "word" else "CER"
-    return f"{name} {row.on(test).rate(kind).value:.2f} % against {other.on(test).rate(kind).value:.2f} %"
+def _rates(rates: tuple[float, float], kind: ErrorRate) -> str:
+    return f"{'WER' if kind == 'word' else 'CER'} {rates[0]:.2f} % against {rates[1]:.2f} %"
+
+
+def _beside_reference(row: PooledRow, test: str, kind: ErrorRate) -> tuple[float, float]:
+    """Error rates of a row and of the reference over the seeds that both have, which are those of the row."""
+    rate = row.on(test).rate(kind)
+    return rate.value, rate.value - rate.difference.mean
+
+
+def _no_loss(row: PooledRow, test: str, kind: ErrorRate) -> bool:
+    return non_inferior(row.on(test).rate(kind).difference.interval, _beside_reference(row, test, kind)[1])
 
 
 def _claim(text: str, row: PooledRow, other: PooledRow, test: str, verdict: Verdict, evidence: str) -> Claim:
-    """Few seeds are said with the verdict; on a further test set, so is its name."""
+    """Few seeds are said with the verdict."""
     seeds = len(set(row.seeds) & set(other.seeds))
     few = "" if seeds >= MIN_SEEDS else f"{'one seed' if seeds == 1 else f'{seeds} seeds'} only; "
-    text = text if test == "test" else f"{test}: {text}"
     about = {"model": group_name(row), "row": row.name, "to": other.name, "test": test, "seeds": seeds}
     return Claim(claim=text, verdict=verdict, evidence=few + evidence, **about)
 
 
 def no_loss(row: PooledRow, reference: PooledRow, test: str, kind: ErrorRate) -> Claim:
     """Non-inferior: the upper end of the difference is at most +5 % of the reference's error rate or +0.5, whichever is larger."""
-    difference, level = row.on(test).rate(kind).difference, reference.on(test).rate(kind).value
+    difference, rates = row.on(test).rate(kind).difference, _beside_reference(row, test, kind)
     shown = f"difference {interval(difference.mean, difference.interval, signed=True)}; its upper end"
-    holds = non_inferior(difference.interval, level)
-    told = f"{'within' if holds else 'above'} the margin of +{no_loss_margin(level):.2f}"
-    evidence = f"{_rates(row, reference, test, kind)}, {shown} is {told}"
+    holds = _no_loss(row, test, kind)
+    told = f"{'within' if holds else 'above'} the margin of +{no_loss_margin(rates[1]):.2f}"
+    evidence = f"{_rates(rates, kind)}, {shown} is {told}"
     return _claim(
         f"{row.label} loses nothing against {reference.label}", row, reference, test, "holds" if holds else "does not hold", evidence
     )
@@ -55,40 +62,44 @@ def no_loss(row: PooledRow, reference: PooledRow, test: str, kind: ErrorRate) ->
 def better_than_rival(row: PooledRow, rival: PooledRow, comparison: PooledComparison, kind: ErrorRate) -> Claim:
     """Better: the interval of the difference excludes 0; a tie is called a tie."""
     difference = interval(comparison.difference.mean, comparison.difference.interval, signed=True)
-    figures = f"{_rates(row, rival, comparison.test, kind)}, difference {difference}"
-    evidence = f"{figures}; difference of dev CE {comparison.dev_ce_difference:+.4f}"
+    figures = f"{_rates(comparison.rates, kind)}, difference {difference}"
+    evidence = f"{figures}; difference of {NAMES[row.criterion].loss} {comparison.dev_ce_difference:+.4f}"
     return _claim(f"{row.label} is better than {rival.label}", row, rival, comparison.test, _OUTCOMES[comparison.outcome], evidence)
 
 
-def faster(row: PooledRow, reference: PooledRow, least: float, kind: ErrorRate) -> Claim:
+def faster(row: PooledRow, reference: PooledRow, least: float, test: str, kind: ErrorRate) -> Claim:
     """At least `least` times as fast: the whole interval of the speed-up lies there; a tie where the interval includes `least`."""
     low, high = row.speedup.interval
     verdict: Verdict = "holds" if low >= least else "does not hold" if high < least else "tie"
     spread = row.speedup_spread
     evidence = (
         f"{interval(row.speedup.model, row.speedup.interval)} times as fast, {spread.min:.2f} to {spread.max:.2f} over seeds, "
-        f"at {_rates(row, reference, 'test', kind)}"
+        f"at {_rates(_beside_reference(row, test, kind), kind)}"
     )
-    return _claim(f"the acoustic model of {row.label} is at least {least:g} times as fast", row, reference, "test", verdict, evidence)
+    return _claim(f"the acoustic model of {row.label} is at least {least:g} times as fast", row, reference, test, verdict, evidence)
 
 
 def _references(rows: Sequence[PooledRow]) -> dict[str, PooledRow]:
     return {group_name(row): row for row in rows if row.reference}
 
 
-def _compacted(rows: Sequence[PooledRow]) -> list[PooledRow]:
+def compacted(rows: Sequence[PooledRow]) -> list[PooledRow]:
     """The nets that claims are about: compacted to a budget, by a method that chooses units."""
     return [row for row in rows if row.kind == "compact" and row.budget and not is_control(row)]
 
 
+def large_enough(sizes: Mapping[str, SplitSize]) -> list[str]:
+    """The test sets with words enough for claims, that of the verdicts first."""
+    return [test for test in ordered(sizes) if sizes[test].words >= MIN_WORDS]
+
+
 def smallest_without_loss(rows: Sequence[PooledRow], sizes: Mapping[str, SplitSize], kind: ErrorRate) -> list[Smallest]:
     """Per model, system and test set with enough words, the smallest compacted net that is non-inferior to the reference."""
-    found = []
+    found: list[Smallest] = []
     for group, reference in _references(rows).items():
-        candidates = [row for row in _compacted(rows) if group_name(row) == group]
-        for test in (test for test, size in sizes.items() if candidates and size.words >= MIN_WORDS):
-            level = reference.on(test).rate(kind).value
-            good = [row for row in candidates if non_inferior(row.on(test).rate(kind).difference.interval, level)]
+        candidates = [row for row in compacted(rows) if group_name(row) == group]
+        for test in (test for test in large_enough(sizes) if candidates and reference.has(test)):
+            good = [row for row in candidates if _no_loss(row, test, kind)]
             best = min(good, key=lambda row: row.macs_per_second) if good else None
             found.append(_smallest(group, test, best, reference, kind))
     return found
@@ -96,16 +107,17 @@ def smallest_without_loss(rows: Sequence[PooledRow], sizes: Mapping[str, SplitSi
 
 def _smallest(group: str, test: str, row: PooledRow | None, reference: PooledRow, kind: ErrorRate) -> Smallest:
     if row is None:
-        sentence = f"On {test}, no compacted net is non-inferior to {reference.label}."
+        sentence = f"On {set_name(test)}, no compacted net is non-inferior to {reference.label}."
         return Smallest(model=group, test=test, row=None, model_time=None, model_time_interval=None, seeds=0, sentence=sentence)
     difference = row.on(test).rate(kind).difference
     low, high = row.speedup.interval
     time, bounds = 1 / row.speedup.model, (1 / high, 1 / low)
-    few = "" if len(row.seeds) >= MIN_SEEDS else f" ({'one seed' if len(row.seeds) == 1 else f'{len(row.seeds)} seeds'} only)"
+    few = "" if len(row.seeds) >= MIN_SEEDS else f" {'One seed' if len(row.seeds) == 1 else f'{len(row.seeds)} seeds'} only."
     sentence = (
-        f"On {test}, the smallest compacted net that is non-inferior to {reference.label} is {row.label}{few}: its acoustic model takes "
-        f"{interval(time, bounds, 3)} of the time ({row.speedup.model:.1f} times as fast), {_rates(row, reference, test, kind)}, "
-        f"difference {interval(difference.mean, difference.interval, signed=True)}."
+        f"On {set_name(test)}, the smallest compacted net that is non-inferior to {reference.label} is {row.label}: its acoustic model "
+        f"takes {interval(time, bounds, 3)} of the time ({row.speedup.model:.1f} times as fast), "
+        f"{_rates(_beside_reference(row, test, kind), kind)}, "
+        f"difference {interval(difference.mean, difference.interval, signed=True)}.{few}"
     )
     about = {"model": group, "test": test, "row": row.name, "seeds": len(row.seeds)}
     return Smallest(**about, model_time=time, model_time_interval=bounds, sentence=sentence)
@@ -130,25 +142,27 @@ def claims(
     sizes: Mapping[str, SplitSize],
     kind: ErrorRate,
 ) -> list[Claim]:
-    """All claims of a recipe, for every budget, rival, and test set of at least 5000 words."""
+    """All claims of a recipe, for every budget, rival, and test set of at least 5000 words; the set of the verdicts first."""
     references = _references(rows)
     by_name = {(group_name(row), row.name): row for row in rows}
-    found = []
-    for test in (test for test, size in sizes.items() if size.words >= MIN_WORDS):
-        found += [no_loss(row, references[group_name(row)], test, kind) for row in _compacted(rows)]
+    found: list[Claim] = []
+    main = {group: of_row(row, sizes)[0] for group, row in references.items()}
+    for test in large_enough(sizes):
+        chosen = [row for row in compacted(rows) if row.has(test)]
+        of_test = [no_loss(row, references[group_name(row)], test, kind) for row in chosen]
         for item in (item for item in comparisons if item.test == test):
             row, rival = (by_name[group_name(item), name] for name in (item.row, item.difference.to))
             if not is_control(row):
-                found.append(better_than_rival(row, rival, item, kind))
-        found += [_small_enough(item, rows) for item in smallest if item.test == test]
-    if sizes["test"].words >= MIN_WORDS:
-        for row in _compacted(rows):
-            if budget_text(row.budget) in SPEEDS:
-                found.append(faster(row, references[group_name(row)], SPEEDS[budget_text(row.budget)], kind))
-    return [_with_caution(claim, sizes[claim.test]) for claim in found]
+                of_test.append(better_than_rival(row, rival, item, kind))
+        of_test += [_small_enough(item, rows) for item in smallest if item.test == test]
+        found += [_told(claim, sizes[test], test == main[claim.model]) for claim in of_test]
+        for row in (row for row in chosen if test == main[group_name(row)] and budget_text(row.budget) in SPEEDS):
+            found.append(faster(row, references[group_name(row)], SPEEDS[budget_text(row.budget)], test, kind))
+    return found
 
 
-def _with_caution(claim: Claim, size: SplitSize) -> Claim:
-    if size.speakers >= FEW_SPEAKERS:
-        return claim
-    return claim.model_copy(update={"evidence": f"{size.speakers} speakers only, too few for a reliable interval; {claim.evidence}"})
+def _told(claim: Claim, size: SplitSize, main: bool) -> Claim:
+    """A test set beside that of the verdicts is named; so is a t interval, because it is wide."""
+    text = claim.claim if main else f"{set_name(claim.test)}: {claim.claim}"
+    few = f"{size.interval_text}; " if size.interval == "t" else ""
+    return claim.model_copy(update={"claim": text, "evidence": few + claim.evidence})

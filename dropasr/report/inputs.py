@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, Literal, TypeVar, Union
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -66,6 +66,14 @@ class Compaction(Input):
     largest_logit: float
 
 
+class SignalUpdate(Input):
+    """Split-half correlation of every gradient estimator per layer at one update of retention learning."""
+
+    epoch: float
+    update: int
+    split_half: dict[str, list[Union[float, None]]]
+
+
 class Summary(Input):
     """`nets/<row>/summary.json`."""
 
@@ -81,12 +89,14 @@ class Summary(Input):
     macs_per_frame: int
     train_seconds: float
     epochs: int
+    criterion: Literal["frames", "ctc"] = "frames"
     teacher: Union[str, None]
     config_hash: str
     git_revision: Union[str, None]
     history: list[Epoch] = Field(min_length=1)
     retention: list[EpochRetention]
     estimators: dict[str, Estimator]
+    signals: list[SignalUpdate] = []
     compactions: list[Compaction]
 
 
@@ -145,8 +155,8 @@ class Scores(Input):
 
     @property
     def tests(self) -> dict[str, SplitScore]:
-        """All test sets, `test` first."""
-        return {"test": self.test, **self.extra}
+        """All test sets, `test` first; the others in an order that all files share."""
+        return {"test": self.test, **dict(sorted(self.extra.items()))}
 
 
 class ModelTotal(Input):
@@ -224,6 +234,7 @@ class AlignReport(Input):
     failed: Union[int, list[Any]]
     mean_boundary_shift_frames: Union[float, None]
     units: Union[int, None] = None
+    tying: Union[str, None] = None
     graphs: dict[str, dict[str, Any]] = {}
 
 

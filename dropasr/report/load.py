@@ -13,8 +13,20 @@ from dropasr.config import Config, Row, rows
 from dropasr.errors import MeasurementError
 from dropasr.files import read_json
 from dropasr.paths import Paths
-from dropasr.report.inputs import AlignReport, CorpusReport, Epoch, RowTiming, Scores, SplitScore, Summary, Timing, read_input
-from dropasr.report.schema import ErrorRate
+from dropasr.report.inputs import (
+    AlignReport,
+    CorpusReport,
+    Epoch,
+    RowTiming,
+    Scores,
+    SplitScore,
+    Summary,
+    Timing,
+    UtteranceScore,
+    read_input,
+)
+from dropasr.report.schema import Criterion, ErrorRate
+from dropasr.report.test_sets import parts, with_union
 
 _ROUNDING = 0.01  # percent; a WER may be stored with two decimals
 
@@ -38,10 +50,14 @@ class Net:
         """The last epoch of training."""
         return self.summary.history[-1]
 
+    def utterances(self, test: str) -> list[UtteranceScore]:
+        """The utterances of a test set; of the union, those of all in turn."""
+        tests = self.scores.tests
+        return [item for part in parts(test, tests) for item in tests[part].utterances]
+
     def errors(self, test: str = "test", kind: ErrorRate = "word") -> np.ndarray:
         """Errors `(U,)` of the utterances of a test set, of words or of characters."""
-        utterances = self.scores.tests[test].utterances
-        return np.array([item.errors if kind == "word" else item.character_errors for item in utterances], np.float64)
+        return np.array([item.errors if kind == "word" else item.character_errors for item in self.utterances(test)], np.float64)
 
 
 @dataclass(frozen=True)
@@ -64,17 +80,21 @@ class Run:
 
     @property
     def tests(self) -> list[str]:
-        """All test sets, `test` first."""
-        return list(self.nets[0].scores.tests)
+        """All test sets, `test` first, their union last."""
+        return with_union(self.nets[0].scores.tests)
+
+    @property
+    def criterion(self) -> Criterion:
+        """What training minimised, the same for all rows."""
+        return self.nets[0].summary.criterion
 
     def counts(self, test: str = "test", kind: ErrorRate = "word") -> np.ndarray:
         """Reference words or characters `(U,)` of the utterances of a test set."""
-        utterances = self.nets[0].scores.tests[test].utterances
-        return np.array([item.words if kind == "word" else item.characters for item in utterances], np.float64)
+        return np.array([item.words if kind == "word" else item.characters for item in self.nets[0].utterances(test)], np.float64)
 
     def speakers(self, test: str = "test") -> list[str]:
         """Speakers of the utterances of a test set."""
-        return [item.speaker for item in self.nets[0].scores.tests[test].utterances]
+        return [item.speaker for item in self.nets[0].utterances(test)]
 
 
 def _check_counts(path: Path, split: str, score: SplitScore) -> None:

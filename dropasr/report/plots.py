@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 
-from dropasr.report.inputs import EpochRetention
+from dropasr.report.inputs import EpochRetention, SignalUpdate
 from dropasr.report.load import Net
 from dropasr.report.results import label
-from dropasr.report.schema import Described, Row
+from dropasr.report.schema import Criterion, Described, Row
+from dropasr.report.signals import estimators_of, over_updates
+from dropasr.report.tables import NAMES
+from dropasr.report.test_sets import set_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +68,7 @@ def rate_against_time(about: Described, rows: Sequence[Row], test: str) -> str:
         label_ = f"{name} (reference)" if members[0].reference else name
         axes.errorbar(times, [rate.value for rate in rates], yerr=np.maximum(bars, 0), label=label_, **style)
     _finish(axes, [row.rtf.model for row in rows], "RTF of the acoustic model (log scale; left is faster)")
-    axes.set_ylabel(f"{about.rate_name} on {test}, % (bars: 95 % interval)")
+    axes.set_ylabel(f"{about.rate_name} on {set_name(test)}, % (bars: 95 % interval)")
     return svg(figure_, "rate-time-" + re.sub(r"\W", "-", test))
 
 
@@ -79,15 +82,53 @@ def ce_against_macs(rows: Sequence[Row]) -> str:
         millions = [row.macs_per_second / 1e6 for row in members]
         axes.plot(millions, [row.dev_ce for row in members], style, color=colour, markersize=6, label=name)
     _finish(axes, [row.macs_per_second / 1e6 for row in rows], "million multiply-adds per second of audio (log scale)")
-    axes.set_ylabel("cross-entropy on dev")
+    axes.set_ylabel(f"{NAMES[rows[0].criterion].quantity} on dev")
     return svg(figure_, "ce-macs")
 
 
-def _finish(axes: Any, values: Sequence[float], label_: str) -> None:
+def size_curve(about: Described, rows: Sequence[Row]) -> str:
+    """Error rate on the test set of the verdicts with its interval, and loss on dev, against multiply-adds."""
+    figure_ = figure(9, 3.6)
+    test = about.order(rows)[0]
+    rates = [row.on(test).rate(about.error_rate) for row in rows]
+    bars = [[max(rate.value - rate.interval[0], 0) for rate in rates], [max(rate.interval[1] - rate.value, 0) for rate in rates]]
+    millions = [row.macs_per_second / 1e6 for row in rows]
+    left, right = figure_.subplots(1, 2)
+    left.errorbar(millions, [rate.value for rate in rates], yerr=bars, fmt="o--", color=COLOURS[0], capsize=3)
+    left.set_ylabel(f"{about.rate_name} on {set_name(test)}, % (bars: 95 % interval)")
+    right.plot(millions, [row.dev_ce for row in rows], "o--", color=COLOURS[0])
+    right.set_ylabel(f"{NAMES[rows[0].criterion].quantity} on dev")
+    for axes in (left, right):
+        _log_scale(axes, millions, "million multiply-adds per second of audio (log scale)")
+    return svg(figure_, "size")
+
+
+def signal_curves(name: str, title: str, updates: Sequence[SignalUpdate]) -> str:
+    """Split-half correlation over the updates of retention learning, mean over layers, a line per estimator."""
+    figure_ = figure(8, 3.2)
+    axes = figure_.add_subplot()
+    numbers = range(1, len(updates) + 1)
+    estimators = estimators_of(updates)
+    for colour, estimator in zip(_colours(len(estimators)), estimators):
+        axes.plot(numbers, over_updates(updates, estimator), "-" if len(updates) > 1 else ".", color=colour, label=estimator, linewidth=1)
+    axes.axhline(0, color="#6c757d", linewidth=0.8)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("update of retention learning")
+    axes.set_ylabel("correlation")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return svg(figure_, f"signal-{name}")
+
+
+def _log_scale(axes: Any, values: Sequence[float], label_: str) -> None:
     axes.set_xscale("log")
     _plain_ticks(axes, values)
     axes.set_xlabel(label_)
     axes.grid(alpha=0.3)
+
+
+def _finish(axes: Any, values: Sequence[float], label_: str) -> None:
+    _log_scale(axes, values, label_)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
@@ -107,13 +148,13 @@ def _colours(number: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(number)]
 
 
-def training_curves(nets: Sequence[Net]) -> str:
-    """Cross-entropy on train and dev, frame error on dev, and seconds per epoch, one line per net."""
-    figure_ = figure(9, 6.5)
+def training_curves(nets: Sequence[Net], criterion: Criterion) -> str:
+    """Loss on train and dev, error of frames or tokens on dev, and seconds per epoch, one line per net."""
+    figure_, names = figure(9, 6.5), NAMES[criterion]
     panels: list[tuple[str, Callable]] = [
-        ("cross-entropy on train (nats per frame)", lambda epoch: epoch.train_ce),
-        ("cross-entropy on dev (nats per frame)", lambda epoch: epoch.dev_ce),
-        ("frame error on dev (%)", lambda epoch: epoch.dev_frame_error),
+        (f"{names.quantity} on train ({names.unit})", lambda epoch: epoch.train_ce),
+        (f"{names.quantity} on dev ({names.unit})", lambda epoch: epoch.dev_ce),
+        (f"{names.error} on dev (%)", lambda epoch: epoch.dev_frame_error),
         ("seconds per epoch", lambda epoch: epoch.seconds),
     ]
     all_axes = figure_.subplots(2, 2).ravel()

@@ -2,134 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from dropasr.report import plots
 from dropasr.report.claims import MIN_SEEDS, MIN_WORDS, group_name
 from dropasr.report.page import Block, Bullets, Figure, Heading, Text
-from dropasr.report.recipe_schema import PooledRow, RecipeResults, Spread
-from dropasr.report.sections import search_text, slug
-from dropasr.report.tables import (
-    Table,
-    comparison_table,
-    count,
-    dev_wer,
-    difference,
-    extra_table,
-    interval,
-    optional,
-    other_rate,
-    other_value,
-    rtf,
-    short_units,
-    speedup,
-    units,
+from dropasr.report.recipe_schema import PooledRow, RecipeResults
+from dropasr.report.recipe_tables import (
+    estimator_table,
+    plain_nets,
+    rate_table,
+    seed_table,
+    signal_table,
+    size_table,
+    speed_table,
+    system_table,
+    terminal_table,
 )
+from dropasr.report.sections import search_text, slug, test_title, verdicts_over
+from dropasr.report.tables import NAMES, Table, comparison_table, extra_table
+from dropasr.report.test_sets import set_name
 from dropasr.runtime.busy import BUSY_SHARE, busy_caution
 
 
-def _over_seeds(spread: Spread, mean: float, decimals: int = 2) -> str:
-    return f"{mean:.{decimals}f} ± {spread.std:.{decimals}f} ({spread.min:.{decimals}f} to {spread.max:.{decimals}f})"
-
-
-def _seeds(row: PooledRow, most: int) -> str:
-    """How many seeds, where a row has fewer than others."""
-    seeds = ", ".join(map(str, row.seeds))
-    return row.label if len(row.seeds) == most else f"{row.label} (seed{'s' if len(row.seeds) > 1 else ''} {seeds})"
-
-
-def rate_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
-    """Sizes and errors."""
-    name, kind, most = results.rate_name, results.error_rate, max(len(row.seeds) for row in rows)
-    header = (
-        "net", "units per layer", "parameters", "multiply-adds per second", "WER %, mean ± std (range) over seeds",
-        f"{name} % [95 %]", "difference to the reference [95 %]", f"{other_rate(kind)[0]} %", "dev WER % [95 %]", "dev CE",
-    )  # fmt: skip
-    lines = [
-        (
-            _seeds(row, most),
-            units(row.units),
-            count(row.parameters),
-            count(row.macs_per_second),
-            _over_seeds(row.wer_spread, row.wer),
-            interval(*row.rate(kind)[:2]),
-            difference(row, row, kind),
-            other_value(row, kind),
-            dev_wer(row),
-            f"{row.dev_ce:.4f} ± {row.dev_ce_spread.std:.4f}",
-        )
-        for row in rows
-    ]
-    return Table(header, lines)
-
-
-def speed_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
-    """Times, with the error rate that they belong to."""
-    header = (
-        "net", f"{results.rate_name} %", "RTF features", "RTF model", "RTF search", "RTF total",
-        "model × faster [95 %] (range over seeds)", "total × faster [95 %]", "training s", "epochs",
-    )  # fmt: skip
-    lines = []
-    for row in rows:
-        spread = row.speedup_spread
-        lines.append(
-            (
-                row.label,
-                f"{row.rate(results.error_rate).value:.2f}",
-                *(rtf(value) for value in (row.rtf.features, row.rtf.model, row.rtf.search, row.rtf.total)),
-                "1" if row.reference else f"{speedup(row)} ({spread.min:.2f} to {spread.max:.2f})",
-                "1" if row.reference else interval(row.speedup.total, row.speedup.total_interval),
-                f"{row.train_seconds:.0f}",
-                str(row.epochs),
-            )
-        )
-    return Table(header, lines)
-
-
-def estimator_table(rows: Sequence[PooledRow]) -> Table:
-    """Split-half correlation of the gradient estimators, of the first seed."""
-    lines = [[row.label, name, *(optional(value, 3) for value in values)] for row in rows for name, values in row.estimators.items()]
-    layers = max((len(line) - 2 for line in lines), default=0)
-    padded = [[*line, *[""] * (layers + 2 - len(line))] for line in lines]
-    return Table(("net", "estimator", *(f"layer {i + 1}" for i in range(layers))), padded, frozenset({0, 1}))
-
-
-def terminal_table(results: RecipeResults, rows: Sequence[PooledRow]) -> str:
-    """The main table for the terminal, about 150 columns wide."""
-    kind = results.error_rate
-    header = ("net", "units", "param", f"{results.rate_name} % [95 %]", "± std", "difference [95 %]", "dev CE", "RTF model", "total")
-    lines = [
-        (
-            row.label,
-            short_units(row.units),
-            count(row.parameters),
-            interval(*row.rate(kind)[:2]),
-            f"{row.wer_spread.std:.2f}",
-            difference(row, row, kind),
-            f"{row.dev_ce:.3f}",
-            rtf(row.rtf.model),
-            rtf(row.rtf.total),
-            speedup(row),
-            f"{row.speedup.total:.2f}",
-            f"{row.train_seconds:.0f}",
-        )
-        for row in rows
-    ]
-    return Table((*header, "×model [95 %]", "×total", "train s"), lines).terminal()
-
-
-def seed_table(rows: Sequence[PooledRow]) -> Table:
-    """WER and units of every seed."""
-    seeds = sorted({seed for row in rows for seed in row.seeds})
-    lines = []
-    for row in rows:
-        per_seed = dict(zip(row.seeds, zip(row.wer_spread.per_seed, row.units_per_seed)))
-        cells = [f"{per_seed[seed][0]:.2f} ({units(per_seed[seed][1])})" if seed in per_seed else "–" for seed in seeds]
-        lines.append((row.label, *cells))
-    return Table(("net", *(f"seed {seed}" for seed in seeds)), lines)
-
-
-def learned_sizes(rows: Sequence[PooledRow]) -> list[str]:
+def learned_sizes(rows: list[PooledRow]) -> list[str]:
     """A sentence per net without a budget: the size it reached, and that nothing stands beside it."""
     reference = next(row for row in rows if row.reference)
     return [
@@ -145,8 +41,8 @@ def no_claims(results: RecipeResults) -> list[str]:
     sentences = []
     for test, size in results.tests.items():
         if size.words < MIN_WORDS:
-            name = "The test set" if test == "test" else f"The test set {test}"
-            sentences.append(f"{name} has {size.words} words; below {MIN_WORDS} no claim is made, whichever way the figures fall.")
+            told = f"{test_title(test)} {size.words} words; below {MIN_WORDS} no claim is made, whichever way the figures fall."
+            sentences.append(told)
     return sentences
 
 
@@ -160,6 +56,7 @@ def _groups(results: RecipeResults) -> dict[str, list[PooledRow]]:
 
 def _claims(results: RecipeResults) -> Iterator[Block]:
     several = len(_groups(results)) > 1
+    yield from (Text(sentence) for sentence in verdicts_over(results, results.rows))
     for smallest in results.smallest:
         yield Text(f"{smallest.model}: {smallest.sentence}" if several else smallest.sentence, lead=True)
     if results.claims:
@@ -187,12 +84,14 @@ def _about(results: RecipeResults) -> list[str]:
 
 def _reading(results: RecipeResults) -> list[str]:
     reference = " and ".join(f"{row.label} ({group_name(row)})" for row in results.rows if row.reference)
-    sizes = "; ".join(f"{test}: {size.speakers} speakers, {size.words} words" for test, size in results.tests.items())
+    sizes = [f"{set_name(name)}: {size.speakers_text}, {size.words} words, {size.interval_text}" for name, size in results.tests.items()]
+    few = "Student's t is taken below ten speakers, where a bootstrap would be far too narrow: such intervals are wide. "
+    students = few if any(size.interval == "t" for size in results.tests.values()) else ""
     return [
         f"Reference: {reference}: of the large nets, the one with the lower mean {results.rate_name} on dev.",
-        f"Intervals of error rates and differences: 95 % bootstrap over {results.bootstrap_unit}s ({sizes}), errors averaged over seeds; "
-        "differences are paired and over the seeds that both rows have. Seeds are averaged, not drawn: read the spread over seeds beside "
-        "an interval.",
+        f"Intervals of error rates and differences: 95 % ({'; '.join(sizes)}), errors averaged over seeds. {students}"
+        "Differences are paired and, like the error rates of a comparison or claim, over the seeds that both rows have; a row with fewer "
+        "seeds names them. Seeds are averaged, not drawn: read the spread over seeds beside an interval.",
         "RTF: one thread, batch 1, warmed up, nets interleaved over the same utterances, sum of times over sum of durations. "
         "Intervals of speed-ups: bootstrap over utterances, seeds as further passes.",
         "No loss: the upper end of the difference is at most +5 % of the reference's error rate or +0.5, whichever is larger. Better: the "
@@ -206,32 +105,62 @@ def title(results: RecipeResults) -> str:
     return f"{results.corpus}: results over seeds"
 
 
+def _of_group(results: RecipeResults, name: str) -> str:
+    return f", {name}" if len(_groups(results)) > 1 else ""
+
+
+def _sizes(results: RecipeResults, name: str, rows: list[PooledRow]) -> Iterator[Block]:
+    """What size alone costs: the nets trained plainly, before any that is compacted."""
+    if len(plain_nets(rows)) < 2:
+        return
+    of_group, names = _of_group(results, name), NAMES[rows[0].criterion]
+    yield Heading(f"What size costs: plainly trained nets{of_group}")
+    yield size_table(results, rows)
+    rate = f"{results.rate_name} on {set_name(results.order(rows)[0])}"
+    caption = (
+        f"Nets trained plainly, by multiply-adds{of_group}: {rate}, {names.quantity} on dev. "
+        "Where it is flat, a small net from scratch loses nothing, and compaction has nothing to win."
+    )
+    yield Figure(slug(f"size-{name}"), plots.size_curve(results, plain_nets(rows)), caption)
+
+
 def _group(results: RecipeResults, name: str, rows: list[PooledRow]) -> Iterator[Block]:
-    of_group = f", {name}" if len(_groups(results)) > 1 else ""
+    of_group, names = _of_group(results, name), NAMES[rows[0].criterion]
     seeds = ", ".join(map(str, sorted({seed for row in rows for seed in row.seeds})))
     rate = "Word error rate" if results.error_rate == "word" else "Character error rate"
     yield Heading(f"{rate}{of_group} (seeds {seeds})")
-    for test in results.tests:
-        caption = f"{results.rate_name} on {test} against the RTF of the acoustic model{of_group}; lines join the budgets of a method."
+    tests = results.order(rows)
+    for test in tests:
+        about = f"{results.rate_name} on {set_name(test)} against the RTF of the acoustic model{of_group}"
+        caption = f"{about}; lines join the budgets of a method."
         yield Figure(slug(f"rate-time-{name}-{test}"), plots.rate_against_time(results, rows, test), caption)
     yield rate_table(results, rows)
     yield from (Text(sentence) for sentence in learned_sizes(rows))
-    if results.extra_tests:
-        yield Heading(f"Further test sets{of_group}")
+    if len(tests) > 1:
+        yield Heading(f"The test sets apart{of_group}")
         yield extra_table(results, rows)
     compared = [item for item in results.comparisons if group_name(item) == name]
     if compared:
         yield Heading(f"Compacted against rivals of the same size{of_group}")
         yield comparison_table(results, rows, compared)
-    caption = f"Cross-entropy on dev against multiply-adds{of_group}: it resolves what the words of a test set cannot."
+    quantity = names.quantity[0].upper() + names.quantity[1:]
+    caption = f"{quantity} on dev against multiply-adds{of_group}: it resolves what the words of a test set cannot."
     yield Figure(slug(f"ce-macs-{name}"), plots.ce_against_macs(rows), caption)
     yield from (Heading(f"Speed{of_group}"), speed_table(results, rows))
-    estimators = estimator_table(rows)
+    yield from _signal(rows, of_group)
+    yield from (Heading(f"WER % on test and units by seed{of_group}"), seed_table(rows))
+
+
+def _signal(rows: list[PooledRow], of_group: str) -> Iterator[Block]:
+    estimators, signals = estimator_table(rows), signal_table(rows)
+    if not estimators.lines and not signals.lines:
+        return
+    yield Heading(f"Signal of the gradient estimators{of_group}")
+    yield Text("Correlation over units between the gradients of two halves of held-out frames, first seed: 1 is all signal, 0 a coin flip.")
     if estimators.lines:
-        yield Heading(f"Signal of the gradient estimators{of_group}")
-        yield estimators
-        yield Text("Correlation over units between the gradients of two halves of held-out frames: 1 is all signal, 0 a coin flip.")
-    yield from (Heading(f"WER % and units by seed{of_group}"), seed_table(rows))
+        yield from (Text("When retention learning starts:"), estimators)
+    if signals.lines:
+        yield from (Text("Over its updates, on the frames of one update, mean over layers:"), signals)
 
 
 def page(results: RecipeResults) -> list[Block]:
@@ -243,8 +172,14 @@ def page(results: RecipeResults) -> list[Block]:
     if results.busy_share > BUSY_SHARE:
         notes.append(busy_caution(results.busy_share))
     blocks += [Text(note) for note in notes]
+    groups = _groups(results)
+    for name, rows in groups.items():
+        blocks += _sizes(results, name, rows)
     blocks += [Heading("Claims"), *_claims(results)]
-    for name, rows in _groups(results).items():
+    if len(groups) > 1:
+        about = "The large net that is the reference of each system, and its compacted nets. The systems' times come from different runs."
+        blocks += [Heading("Systems compared"), system_table(results, groups), Text(about)]
+    for name, rows in groups.items():
         blocks += _group(results, name, rows)
     return [*blocks, Heading("How to read this"), Bullets(_reading(results))]
 
@@ -252,13 +187,19 @@ def page(results: RecipeResults) -> list[Block]:
 def to_terminal(results: RecipeResults) -> str:
     """Tables and claims for the terminal."""
     parts = []
-    for name, rows in _groups(results).items():
+    groups = _groups(results)
+    for name, rows in groups.items():
         seeds = ", ".join(map(str, sorted({seed for row in rows for seed in row.seeds})))
         parts.append(f"{results.corpus}, {name}, seeds {seeds}\n{terminal_table(results, rows)}")
-        if results.extra_tests:
+        if len(results.order(rows)) > 1:
             parts.append(extra_table(results, rows).terminal())
-    parts += no_claims(results)
+    if len(groups) > 1:
+        parts.append(f"systems compared\n{system_table(results, groups).terminal()}")
+    parts += [*verdicts_over(results, results.rows), *no_claims(results)]
     if results.smallest or results.claims:
         lines = [f"{item.model}: {item.sentence}" for item in results.smallest]
-        parts.append("\n".join([*lines, *(f"{claim.verdict.upper()}: {claim.claim} ({claim.evidence})" for claim in results.claims)]))
+        for claim in results.claims:
+            about = f"{claim.model}: {claim.claim}" if len(groups) > 1 else claim.claim
+            lines.append(f"{claim.verdict.upper()}: {about} ({claim.evidence})")
+        parts.append("\n".join(lines))
     return "\n\n".join(parts)

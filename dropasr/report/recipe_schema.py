@@ -10,7 +10,7 @@ import json
 from typing import Any, Literal, Union
 
 from dropasr.report.records import Record
-from dropasr.report.schema import Comparison, Described, ErrorRate, ResultRow, Row, Stack
+from dropasr.report.schema import Comparison, Described, ErrorRate, ResultRow, Row, SplitFigures, Stack
 from dropasr.scoring.bootstrap import Bounds
 
 Verdict = Literal["holds", "tie", "does not hold"]
@@ -114,9 +114,18 @@ class Smallest(Record):
     """The same in words."""
 
 
-class PooledRow(Row):
+class PooledFigures(SplitFigures):
+    """Error rates of one net on one test set, means over seeds."""
+
+    wer_spread: Spread
+    """WER over seeds."""
+
+
+class PooledRow(Row, PooledFigures):
     """One net over all seeds; figures without another word are means over seeds."""
 
+    extra: dict[str, PooledFigures] = {}
+    """The further test sets, by name; `all` is their union with `test`."""
     corpus: str
     """Name of the corpus."""
     system: str = ""
@@ -125,8 +134,6 @@ class PooledRow(Row):
     """Seeds of training."""
     units_per_seed: list[list[int]]
     """Units per hidden layer, one list per seed."""
-    wer_spread: Spread
-    """WER on test over seeds."""
     dev_ce_spread: Spread
     """Cross-entropy over seeds."""
     speedup_spread: Spread
@@ -142,8 +149,8 @@ class PooledComparison(Comparison):
     """Model."""
     system: str = ""
     """System."""
-    dev_ce_difference: float
-    """Difference of the mean cross-entropies on dev, nats per frame."""
+    seeds: list[int]
+    """These seeds."""
 
 
 class RecipeResults(Described):

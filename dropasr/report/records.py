@@ -23,7 +23,7 @@ class Difference(Record):
     mean: float
     """The difference; below 0, this row has fewer errors."""
     interval: Bounds
-    """95 % interval, paired bootstrap over speakers (over utterances where there is one speaker)."""
+    """95 % interval, paired, over speakers (over utterances where there is one speaker)."""
 
 
 class Rate(NamedTuple):

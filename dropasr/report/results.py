@@ -27,11 +27,12 @@ from dropasr.report.schema import (
     Rtf,
     Speedup,
     SplitFigures,
-    SplitSize,
     Stack,
 )
 from dropasr.report.schema import Row as FiguresRow
-from dropasr.scoring.bootstrap import difference_interval, outcome, ratio_interval, wer_interval
+from dropasr.report.signals import short_signals
+from dropasr.report.test_sets import SplitSize, ordered
+from dropasr.scoring.bootstrap import difference_interval, interval_kind, outcome, ratio_interval, wer_interval
 
 COMMAND = "DROPASR_COMMAND"
 """Environment variable: the command line that made the run, if it is not the one of this process."""
@@ -162,7 +163,7 @@ def _row(net: Net, run: Run, config: Config) -> ResultRow:
     summary, scores, timing, test, dev = net.summary, net.scores, net.timing, net.scores.test, net.scores.dev.utterances
     return ResultRow(
         **_split_figures(net, run, "test").model_dump(),
-        extra={name: _split_figures(net, run, name) for name in scores.extra},
+        extra={name: _split_figures(net, run, name) for name in run.tests[1:]},
         name=net.name,
         label=label(net.row),
         kind=net.row.kind,
@@ -176,6 +177,7 @@ def _row(net: Net, run: Run, config: Config) -> ResultRow:
         units=summary.units,
         parameters=summary.parameters,
         macs_per_second=round(summary.macs_per_frame * evaluations_per_second(config)),
+        criterion=summary.criterion,
         wer_counts=Counts(words=test.words, substitutions=test.substitutions, deletions=test.deletions, insertions=test.insertions),
         dev_wer=scores.dev.wer,
         dev_wer_interval=wer_interval([i.errors for i in dev], [i.words for i in dev], [i.speaker for i in dev]).bounds,
@@ -183,6 +185,7 @@ def _row(net: Net, run: Run, config: Config) -> ResultRow:
         dev_ce=net.last.dev_ce,
         dev_frame_error=net.last.dev_frame_error,
         estimators={name: estimator.split_half for name, estimator in summary.estimators.items()},
+        signals=short_signals(summary.signals),
         acoustic_scale=scores.acoustic_scale,
         lm_scale=scores.lm_scale,
         insertion_penalty=scores.insertion_penalty,
@@ -214,24 +217,40 @@ def are_rivals(row: FiguresRow, other: FiguresRow) -> bool:
 
 def _comparisons(run: Run, by_name: dict[str, ResultRow]) -> list[Comparison]:
     found = []
-    for test, net, other in product(run.tests, run.nets, run.nets):
+    for test, net, other in product(ordered(sizes_of(run)), run.nets, run.nets):
         if are_rivals(by_name[net.name], by_name[other.name]):
             difference = _difference(net, other, run, test, run.error_rate)
-            verdict = outcome(difference.interval)
-            found.append(Comparison(row=net.name, test=test, budget=net.row.budget, difference=difference, outcome=verdict))
+            words = run.counts(test, run.error_rate).sum()
+            found.append(
+                Comparison(
+                    row=net.name,
+                    test=test,
+                    budget=net.row.budget,
+                    difference=difference,
+                    rates=tuple(100 * float(one.errors(test, run.error_rate).sum() / words) for one in (net, other)),
+                    dev_ce_difference=net.last.dev_ce - other.last.dev_ce,
+                    outcome=outcome(difference.interval),
+                )
+            )
     return found
 
 
 def split_size(counts: np.ndarray, speakers: Sequence[str]) -> SplitSize:
     """Size of a test set of so many words per utterance."""
     number = len(set(speakers))
-    return SplitSize(words=int(np.sum(counts)), speakers=number, bootstrap_unit="speaker" if number > 1 else "utterance")
+    unit = "speaker" if number > 1 else "utterance"
+    return SplitSize(words=int(np.sum(counts)), speakers=number, bootstrap_unit=unit, interval=interval_kind(unit, number))
+
+
+def sizes_of(run: Run) -> dict[str, SplitSize]:
+    """Sizes of all test sets of a run, their union included."""
+    return {test: split_size(run.counts(test), run.speakers(test)) for test in run.tests}
 
 
 def make_results(config: Config, run: Run) -> Results:
     """The table of one run."""
     scores = run.nets[0].scores
-    sizes = {test: split_size(run.counts(test), run.speakers(test)) for test in run.tests}
+    sizes = sizes_of(run)
     test = sizes.pop("test")
     found = {net.name: _row(net, run, config) for net in run.nets}
     return Results(
@@ -256,6 +275,7 @@ def make_results(config: Config, run: Run) -> Results:
         test_words=test.words,
         test_speakers=test.speakers,
         bootstrap_unit=test.bootstrap_unit,
+        interval=test.interval,
         extra_tests=sizes,
         test_evaluations=run.test_evaluations,
         rows=list(found.values()),

@@ -7,16 +7,19 @@ files of older versions.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union
 
 from pydantic import Field, ValidationError
 
 from dropasr.errors import MeasurementError
 from dropasr.report.records import Counts, Difference, ModelTotalRtf, Rate, Record, Rtf, Speedup
-from dropasr.scoring.bootstrap import Bounds, Outcome
+from dropasr.report.test_sets import SplitSize, headline_test, ordered
+from dropasr.scoring.bootstrap import Bounds, IntervalKind, Outcome
 
 SCHEMA_VERSION = 2
 ErrorRate = Literal["word", "character"]
+Criterion = Literal["frames", "ctc"]
 
 
 class SplitFigures(Record):
@@ -25,7 +28,7 @@ class SplitFigures(Record):
     wer: float
     """Word error rate."""
     wer_interval: Bounds
-    """95 % interval of `wer`, bootstrap over speakers."""
+    """95 % interval of `wer` over speakers."""
     wer_difference: Difference
     """Difference to the reference row."""
     cer: Union[float, None] = None
@@ -40,6 +43,17 @@ class SplitFigures(Record):
         if kind == "character" and self.cer is not None and self.cer_interval and self.cer_difference:
             return Rate(self.cer, self.cer_interval, self.cer_difference)
         return Rate(self.wer, self.wer_interval, self.wer_difference)
+
+
+class Signal(Record):
+    """Split-half correlation of a gradient estimator over the updates of retention learning, means over layers."""
+
+    first: Union[float, None]
+    """At the first update; null where it could not be measured."""
+    median: Union[float, None]
+    """Median over updates."""
+    last: Union[float, None]
+    """At the last update."""
 
 
 class Row(SplitFigures):
@@ -69,18 +83,22 @@ class Row(SplitFigures):
     """Parameters."""
     macs_per_second: float
     """Multiply-adds per second of audio."""
+    criterion: Criterion = "frames"
+    """What training minimised: cross-entropy of frames, or CTC, whose figures are per token."""
     extra: dict[str, SplitFigures] = {}
-    """The further test sets, by name."""
+    """The further test sets, by name; `all` is their union with `test`."""
     dev_wer: float
     """WER on dev, percent."""
     dev_wer_interval: Union[Bounds, None] = None
-    """95 % interval of `dev_wer`, bootstrap over speakers."""
+    """95 % interval of `dev_wer` over speakers."""
     dev_cer: Union[float, None] = None
     """CER on dev, percent."""
     dev_ce: float
     """Cross-entropy on dev after the last epoch, nats per frame (with CTC, per token)."""
     estimators: dict[str, list[Union[float, None]]] = {}
     """Split-half correlation of each gradient estimator, per layer."""
+    signals: dict[str, Signal] = {}
+    """The same over the updates of retention learning, where `signal_updates` recorded it."""
     rtf: Rtf
     """Real-time factors."""
     speedup: Speedup
@@ -96,6 +114,10 @@ class Row(SplitFigures):
         """The word or the character error rate on dev."""
         return self.dev_cer if kind == "character" and self.dev_cer is not None else self.dev_wer
 
+    def has(self, test: str) -> bool:
+        """Whether the net was evaluated on a test set; systems of one recipe may have different ones."""
+        return test == "test" or test in self.extra
+
     def on(self, test: str) -> SplitFigures:
         """The figures of `test` or of a further test set."""
         return self if test == "test" else self.extra[test]
@@ -109,7 +131,7 @@ class ResultRow(Row):
     wer_counts: Counts
     """Errors behind `wer`."""
     dev_frame_error: float
-    """Frames of dev classified wrongly after the last epoch, percent."""
+    """Frames of dev classified wrongly after the last epoch, percent (with CTC, errors per token)."""
     acoustic_scale: float
     """Acoustic scale, tuned on dev."""
     lm_scale: float = 1.0
@@ -137,6 +159,10 @@ class Comparison(Record):
     """Share of the large net's multiply-adds."""
     difference: Difference
     """Error rate of `row` minus that of the rival."""
+    rates: Union[tuple[float, float], None] = None
+    """Both error rates; in a recipe, over the seeds that both rows have."""
+    dev_ce_difference: Union[float, None] = None
+    """Cross-entropy on dev of `row` minus that of the rival, as `rates`."""
     outcome: Outcome
     """`better` or `worse` where the interval excludes 0, else `tie`."""
 
@@ -156,17 +182,6 @@ class Stack(Record):
     """Rescoring of the search's hypotheses: `none` or `nbest`."""
     versions: dict[str, str]
     """Versions of Python and of packages."""
-
-
-class SplitSize(Record):
-    """Size of a test set."""
-
-    words: int
-    """Words of the references."""
-    speakers: int
-    """Speakers."""
-    bootstrap_unit: str
-    """What the bootstrap of its error rates drew: `speaker` or `utterance`."""
 
 
 class Described(Record):
@@ -191,22 +206,38 @@ class Described(Record):
     test_speakers: int
     """Speakers of test."""
     bootstrap_unit: str
-    """What the bootstrap of error rates on test drew: `speaker` or `utterance`."""
+    """What the intervals of error rates on test are over: `speaker` or `utterance`."""
+    interval: IntervalKind = "bootstrap"
+    """How they are made: `t` (Student's t) for fewer than ten speakers, else `bootstrap`."""
     extra_tests: dict[str, SplitSize] = {}
-    """Sizes of the further test sets."""
+    """Sizes of the further test sets; `all` is their union with test."""
     test_evaluations: int
     """Evaluations on test: of a run, those logged in its experiment folder, all rows and seeds; of a recipe, those of its rows."""
 
     @property
     def tests(self) -> dict[str, SplitSize]:
         """All test sets, `test` first."""
-        test = SplitSize(words=self.test_words, speakers=self.test_speakers, bootstrap_unit=self.bootstrap_unit)
-        return {"test": test, **self.extra_tests}
+        about = {"bootstrap_unit": self.bootstrap_unit, "interval": self.interval}
+        return {"test": SplitSize(words=self.test_words, speakers=self.test_speakers, **about), **self.extra_tests}
+
+    @property
+    def headline(self) -> str:
+        """The test set of the verdicts."""
+        return headline_test(self.tests)
+
+    def order(self, rows: Sequence[Row]) -> list[str]:
+        """The test sets of the rows of a table, that of their verdicts first."""
+        return of_row(rows[0], self.tests)
 
     @property
     def rate_name(self) -> str:
         """`WER` or `CER`: the error rate of the headline."""
         return "WER" if self.error_rate == "word" else "CER"
+
+
+def of_row(row: Row, sizes: Mapping[str, SplitSize]) -> list[str]:
+    """The test sets of a row, that of its verdicts first: `test` where it was not evaluated on all."""
+    return [test for test in ordered(sizes) if row.has(test)]
 
 
 class Results(Described):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dropasr.report import plots
-from dropasr.report.claims import FEW_SPEAKERS, MIN_WORDS
+from dropasr.report.claims import MIN_WORDS
 from dropasr.report.load import Net, Run
 from dropasr.report.page import Block, Bullets, Figure, Heading, Text
 from dropasr.report.results import budget_text, label
-from dropasr.report.schema import Comparison, ResultRow, Results, Stack
-from dropasr.report.tables import Table, comparison_table, detail_table, extra_table, interval, main_table, rtf, units
+from dropasr.report.schema import Comparison, Described, ResultRow, Results, Row, Stack
+from dropasr.report.tables import NAMES, Table, comparison_table, detail_table, extra_table, interval, main_table, rtf
+from dropasr.report.test_sets import set_name
+from dropasr.report.training_section import slug, training_section
 from dropasr.runtime.busy import BUSY_SHARE, busy_caution
 
 
@@ -25,16 +27,17 @@ def headline(results: Results) -> list[str]:
     """One sentence per compacted net: size, WER, speed; and what the net of its size from scratch does."""
     rows = by_name(results)
     reference = rows[results.reference]
+    name = results.rate_name if results.headline == "test" else f"{results.rate_name} on {set_name(results.headline)}"
     sentences = []
     for row in results.rows:
         if row.kind != "compact":
             continue
-        rate, of_reference = row.rate(results.error_rate), reference.rate(results.error_rate).value
+        rate, of_reference = (net.on(results.headline).rate(results.error_rate) for net in (row, reference))
         difference = interval(rate.difference.mean, rate.difference.interval, signed=True)
         share = 100 * row.macs_per_second / reference.macs_per_second
         sentence = (
             f"{row.label[0].upper()}{row.label[1:]} keeps {share:.1f} % of the multiply-adds of the {reference.label} net: "
-            f"{results.rate_name} {rate.value:.2f} % against {of_reference:.2f} % (difference {difference}); its acoustic model runs "
+            f"{name} {rate.value:.2f} % against {of_reference.value:.2f} % (difference {difference}); its acoustic model runs "
             f"{row.speedup.model:.1f} times as fast, the whole decode {row.speedup.total:.1f} times."
         )
         if not row.budget:
@@ -47,26 +50,42 @@ def headline(results: Results) -> list[str]:
 def _against_rival(item: Comparison, rows: dict[str, ResultRow], results: Results) -> str:
     said = {"better": "It is better than", "worse": "It is worse than", "tie": "It ties with"}[item.outcome]
     difference = interval(item.difference.mean, item.difference.interval, signed=True)
-    place = "" if item.test == "test" else f"On {item.test}: "
-    rate = rows[item.difference.to].on(item.test).rate(results.error_rate).value
-    return f"{place}{said} {rows[item.difference.to].label} ({rate:.2f} %, difference {difference})."
+    place = "" if item.test == results.headline else f"On {set_name(item.test)}: "
+    return f"{place}{said} {rows[item.difference.to].label} ({item.rates[1]:.2f} %, difference {difference})."
+
+
+def test_title(test: str) -> str:
+    """Start of a sentence on what a test set has."""
+    return {"test": "The test set has", "all": "All test sets together have"}.get(test, f"The test set {test} has")
+
+
+def verdicts_over(results: Described, rows: Sequence[Row]) -> list[str]:
+    """What the verdicts are over, where it is not `test` alone."""
+    if results.headline == "test":
+        return []
+    size = results.tests[results.headline]
+    names = " and ".join(test for test in results.tests if test != results.headline)
+    told = f"Verdicts are over all {size.speakers} test speakers ({names} together, {size.words} words); {names} alone stand beside them."
+    if all(row.has(results.headline) for row in rows):
+        return [told]
+    return [f"{told} A system that was not evaluated on all of them has its verdicts over test."]
 
 
 def cautions(results: Results) -> list[str]:
     """What a reader must know before using the figures."""
-    found = ["One training seed: the table of the recipe pools several (`python -m dropasr table`), and only that one carries claims."]
+    found = verdicts_over(results, results.rows)
+    found += ["One training seed: the table of the recipe pools several (`python -m dropasr table`), and only that one carries claims."]
     if results.note:
         found.insert(0, results.note)
     if results.one_speaker:
         found.append("This corpus has one speaker (declared in its configuration): train and test share it; WER says nothing of others.")
     for test, size in results.tests.items():
-        name = "The test set" if test == "test" else f"The test set {test}"
         if size.words < MIN_WORDS:
-            found.append(f"{name} has {size.words} words; below {MIN_WORDS} no claim is made.")
+            found.append(f"{test_title(test)} {size.words} words; below {MIN_WORDS} no claim is made.")
         if size.bootstrap_unit == "utterance":
-            found.append(f"{name} has one speaker: its intervals draw utterances instead of speakers.")
-        elif size.speakers < FEW_SPEAKERS:
-            found.append(f"{name} has {size.speakers} speakers; intervals drawn over so few are rough.")
+            found.append(f"{test_title(test)} one speaker: intervals draw utterances instead of speakers.")
+        elif size.interval == "t":
+            found.append(f"{test_title(test)} {size.speakers} speakers: intervals are Student's t over them, and wide.")
     if results.busy_share > BUSY_SHARE:
         found.append(f"{busy_caution(results.busy_share)} To measure again: remove rtf.json, same command.")
     epochs = {row.label: row.epochs for row in results.rows}
@@ -84,17 +103,20 @@ def main_section(run: Run, results: Results) -> Iterator[Block]:
     name = results.rate_name
     yield Heading(f"{name} against speed")
     yield main_table(results)
-    if results.extra_tests:
+    if len(results.tests) > 1:
         yield extra_table(results, results.rows)
-    for test in results.tests:
-        caption = f"{name} on {test} against the RTF of the acoustic model. Lower left is better; lines join the budgets of a method."
+    for test in results.order(results.rows):
+        caption = (
+            f"{name} on {set_name(test)} against the RTF of the acoustic model. Lower left is better; lines join the budgets of a method."
+        )
         yield Figure(f"rate-time-{slug(test)}", plots.rate_against_time(results, results.rows, test), caption)
-    caption = "Cross-entropy on dev against multiply-adds: it resolves what the words of a test set cannot."
+    quantity = NAMES[run.criterion].quantity
+    caption = f"{quantity[0].upper()}{quantity[1:]} on dev against multiply-adds: it resolves what the words of a test set cannot."
     yield Figure("ce-macs", plots.ce_against_macs(results.rows), caption)
     if results.comparisons:
         yield Heading("Compacted against rivals of the same size")
         yield comparison_table(results, results.rows, results.comparisons)
-        yield Text("The difference is paired: same utterances, same drawn speakers. A tie is a difference whose 95 % interval includes 0.")
+        yield Text("The difference is paired: same utterances, same speakers. A tie is a difference whose 95 % interval includes 0.")
     yield Heading("Errors, dev figures, single utterances")
     yield detail_table(results)
     scales = [(label(net.row), ", ".join(f"{scale}: {wer:.2f}" for scale, wer in net.scores.scales.items())) for net in run.nets]
@@ -111,56 +133,6 @@ def at_edge(net: Net, index: int = 0) -> bool:
     tried = sorted({setting[index] for setting in net.scores.tuning})
     chosen = (net.scores.acoustic_scale, net.scores.lm_scale, net.scores.insertion_penalty)[index]
     return len(tried) > 1 and chosen in (tried[0], tried[-1])
-
-
-def training_section(run: Run) -> Iterator[Block]:
-    """Curves, retention histograms, gradient signal, compactions."""
-    yield Heading("Training")
-    yield Figure("training", plots.training_curves(run.nets), "Training curves. While units are being removed, epochs become shorter.")
-    compacted = [net for net in run.nets if net.summary.compactions or any(epoch.layers for epoch in net.summary.retention)]
-    for net in compacted:
-        retention = [epoch for epoch in net.summary.retention if epoch.layers]
-        if retention:
-            title = f"{label(net.row)}: units by retention probability"
-            caption = f"{title}, per layer and epoch; darker is more. The titles say how many units were kept in the last epoch shown."
-            yield Figure(f"retention-{slug(net.name)}", plots.retention_histograms(slug(net.name), title, retention), caption)
-    signal = [line for net in compacted for line in _signal_lines(net)]
-    if signal:
-        yield Heading("Signal of the gradient estimators")
-        layers = max(len(line) for line in signal) - 3
-        lines = [[*line, *[""] * (layers + 3 - len(line))] for line in signal]
-        yield Table(("net", "estimator", "frames", *(f"layer {i + 1}" for i in range(layers))), lines, frozenset({0, 1}))
-        yield Text(
-            "Correlation over units between the gradients of two halves of held-out frames, measured when retention learning starts: "
-            "1 is all signal, 0 a coin flip."
-        )
-    removed = [line for net in compacted for line in _compaction_lines(net)]
-    if removed:
-        yield Heading("Compactions")
-        header = ("net", "epoch", "units before", "units after", "largest difference", "largest logit", "relative")
-        yield Table(header, removed)
-        yield Text(
-            "Largest difference between the outputs of the masked and the compacted net on real frames; training stops where it exceeds "
-            "1e-4 of the largest logit."
-        )
-
-
-def slug(name: str) -> str:
-    """A name fit for files and ids."""
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
-
-
-def _signal_lines(net: Net) -> Iterator[list[str]]:
-    for name, estimator in net.summary.estimators.items():
-        correlations = ["–" if value is None else f"{value:.3f}" for value in estimator.split_half]
-        yield [label(net.row), name, str(estimator.frames), *correlations]
-
-
-def _compaction_lines(net: Net) -> Iterator[list[str]]:
-    for item in net.summary.compactions:
-        relative = item.max_difference / item.largest_logit if item.largest_logit > 0 else 0.0
-        figures = [f"{item.max_difference:.1e}", f"{item.largest_logit:.3g}", f"{relative:.1e}"]
-        yield [label(net.row), str(item.epoch), units(item.units_before), units(item.units_after), *figures]
 
 
 def corpus_section(run: Run) -> Iterator[Block]:
@@ -203,7 +175,14 @@ def corpus_section(run: Run) -> Iterator[Block]:
     )
     made = [f"{backend} graph: {size['states']} states, {size['arcs']} arcs" for backend, size in run.align.graphs.items()]
     if run.align.units:
-        yield Bullets([f"output units: {run.align.units}", *made])
+        yield Bullets([f"output units: {run.align.units}{_TYING.get(run.align.tying or '', '')}", *made])
+
+
+_TYING = {
+    "none": ", states of phones (no tying)",
+    "count": ", states of left biphones, tied by count (rare ones share the unit of their phone)",
+    "likelihood": ", states of left biphones, tied by likelihood (clustered)",
+}
 
 
 def _optional(value: float | None) -> str:
@@ -251,17 +230,18 @@ def measurement_section(run: Run, results: Results) -> Iterator[Block]:
     )
     reference = by_name(results)[results.reference]
     budgets = ", ".join(budget_text(budget) for budget in sorted({row.budget for row in results.rows if 0 < row.budget < 1}, reverse=True))
+    sizes = [f"{set_name(name)}: {size.interval_text}" for name, size in results.tests.items()]
     shares = "shares of the large net's multiply-adds per frame, over all its matrices, input and output included."
     yield Heading("How to read this")
     yield Bullets(
         [
             f"The reference is {reference.label}: of the large nets, the better one on dev. All differences and speed-ups are against it.",
             *([f"Budgets ({budgets}) are {shares}"] if budgets else []),
-            f"WER has a 95 % bootstrap interval that draws whole {results.bootstrap_unit}s. The interval of a difference is paired and "
-            "narrower than the two WERs' own intervals suggest: judge by it.",
+            f"Error rates have 95 % intervals ({'; '.join(sizes)}). The interval of a difference is paired and narrower than the two "
+            "rates' own intervals suggest: judge by it.",
             f"RTF is processing time over audio time: {rtf(reference.rtf.model)} means {1 / reference.rtf.model:.0f} times as fast as the "
             "speech. The whole decode gains less than the acoustic model, because features and search stay as they are.",
-            "The cross-entropy on dev is far more sensitive than WER; look at it where WERs tie.",
+            f"The {NAMES[run.criterion].quantity} on dev is far more sensitive than WER; look at it where WERs tie.",
             "The net from scratch of the same size is the row to beat: it shows what size alone costs. A row whose units were removed at "
             "random shows what choosing them is worth.",
         ]

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from dropasr.report.schema import Comparison, Described, ErrorRate, Results, Row, SplitFigures
+from dropasr.report.schema import Comparison, Criterion, Described, ErrorRate, Results, Row
+from dropasr.report.test_sets import set_name
 
 GAP = "  "
+MISSING = "–"
+
+
+class Names(NamedTuple):
+    """What the figures of training are called."""
+
+    loss: str
+    error: str
+    quantity: str
+    unit: str
+
+
+NAMES: dict[Criterion, Names] = {
+    "frames": Names("dev CE", "frame error", "cross-entropy", "nats per frame"),
+    "ctc": Names("dev loss per token", "token error", "CTC loss", "nats per token"),
+}
+"""By the criterion of training."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +81,26 @@ def short_units(widths: Sequence[int]) -> str:
     return units(widths) if len(set(widths)) == 1 else f"{len(widths)}×({min(widths)}-{max(widths)})"
 
 
-def difference(row: Row, figures: SplitFigures, kind: ErrorRate) -> str:
+def error_rate(row: Row, test: str, kind: ErrorRate) -> str:
+    """The error rate on a test set with its interval; systems of one recipe may have different test sets."""
+    return interval(*row.on(test).rate(kind)[:2]) if row.has(test) else MISSING
+
+
+def difference(row: Row, test: str, kind: ErrorRate) -> str:
     """The difference to the reference on a test set, or that this is the reference."""
-    found = figures.rate(kind).difference
+    found = row.on(test).rate(kind).difference
     return "reference" if row.reference else interval(found.mean, found.interval, signed=True)
+
+
+def plain_rate(row: Row, test: str, kind: ErrorRate) -> str:
+    """The error rate on a test set without interval."""
+    return f"{row.on(test).rate(kind).value:.2f}"
+
+
+def rate_heads(results: Described, tests: Sequence[str]) -> list[str]:
+    """Heads of columns of error rates on test sets; `test` alone needs no name."""
+    rate = f"{results.rate_name} %"
+    return [rate] if list(tests) == ["test"] else [f"{set_name(test)}: {rate}" for test in tests]
 
 
 def speedup(row: Row) -> str:
@@ -75,7 +110,7 @@ def speedup(row: Row) -> str:
 
 def optional(value: float | None, decimals: int = 2) -> str:
     """A figure that files of older versions do not have."""
-    return "–" if value is None else f"{value:.{decimals}f}"
+    return MISSING if value is None else f"{value:.{decimals}f}"
 
 
 def other_rate(kind: ErrorRate) -> tuple[str, ErrorRate]:
@@ -83,9 +118,14 @@ def other_rate(kind: ErrorRate) -> tuple[str, ErrorRate]:
     return ("CER", "character") if kind == "word" else ("WER", "word")
 
 
-def other_value(figures: SplitFigures, kind: ErrorRate) -> str:
+def other_value(row: Row, test: str, kind: ErrorRate) -> str:
     """The error rate that is not the headline."""
-    return optional(figures.cer if kind == "word" else figures.wer)
+    return optional(row.on(test).cer if kind == "word" else row.on(test).wer)
+
+
+def tight_head(results: Described, test: str) -> str:
+    """Head of the column of error rates with intervals where room is scarce."""
+    return f"{'' if test == 'test' else f'{test}: '}{results.rate_name} % [95 %]"
 
 
 def terminal_table(results: Results) -> str:
@@ -94,7 +134,8 @@ def terminal_table(results: Results) -> str:
     def tight(text: str) -> str:
         return text.replace(", ", ",")
 
-    rate = f"{results.rate_name} % [95 %]"
+    kind, test = results.error_rate, results.headline
+    rate = tight_head(results, test)
     header = ("net", "units", "param", "MAC/s", rate, "difference [95 %]", "RTF feat", "model", "search", "total")
     lines = [
         (
@@ -102,8 +143,8 @@ def terminal_table(results: Results) -> str:
             short_units(row.units),
             count(row.parameters),
             count(row.macs_per_second),
-            tight(interval(*row.rate(results.error_rate)[:2])),
-            tight(difference(row, row, results.error_rate)),
+            tight(error_rate(row, test, kind)),
+            tight(difference(row, test, kind)),
             *(rtf(value).lstrip("0") for value in (row.rtf.features, row.rtf.model, row.rtf.search, row.rtf.total)),
             f"{row.speedup.model:.2f}",
             f"{row.speedup.total:.2f}",
@@ -115,10 +156,12 @@ def terminal_table(results: Results) -> str:
 
 
 def main_table(results: Results) -> Table:
-    """The main table in full."""
+    """The main table in full: figures on the test set of the verdicts, error rates on those beside it."""
+    kind, tests = results.error_rate, results.order(results.rows)
+    rate, *beside = rate_heads(results, tests)
     header = (
-        "net", "units per layer", "parameters", "multiply-adds per second", f"{results.rate_name} % [95 %]",
-        "difference to the reference [95 %]", f"{other_rate(results.error_rate)[0]} %",
+        "net", "units per layer", "parameters", "multiply-adds per second", f"{rate} [95 %]",
+        "difference to the reference [95 %]", f"{other_rate(kind)[0]} %", *beside,
         "RTF features", "RTF model", "RTF search", "RTF total", "model × faster [95 %]", "total × faster [95 %]", "training s",
     )  # fmt: skip
     lines = [
@@ -127,9 +170,10 @@ def main_table(results: Results) -> Table:
             units(row.units),
             count(row.parameters),
             count(row.macs_per_second),
-            interval(*row.rate(results.error_rate)[:2]),
-            difference(row, row, results.error_rate),
-            other_value(row, results.error_rate),
+            error_rate(row, tests[0], kind),
+            difference(row, tests[0], kind),
+            other_value(row, tests[0], kind),
+            *(plain_rate(row, test, kind) for test in tests[1:]),
             rtf(row.rtf.features),
             rtf(row.rtf.model),
             rtf(row.rtf.search),
@@ -144,25 +188,22 @@ def main_table(results: Results) -> Table:
 
 
 def extra_table(results: Described, rows: Sequence[Row]) -> Table:
-    """Error rates on the further test sets, decoded with what dev chose."""
-    header, name = ["net"], results.rate_name
-    for test in results.extra_tests:
-        header += [f"{test}: {name} % [95 %]", "difference [95 %]", f"{other_rate(results.error_rate)[0]} %"]
-    lines = []
-    for row in rows:
-        line = [row.label]
-        for test in results.extra_tests:
-            figures = row.extra[test]
-            rate = interval(*figures.rate(results.error_rate)[:2])
-            line += [rate, difference(row, figures, results.error_rate), other_value(figures, results.error_rate)]
-        lines.append(line)
+    """Error rates on the test sets beside that of the verdicts, decoded with what dev chose."""
+    kind, name, tests = results.error_rate, results.rate_name, results.order(rows)[1:]
+    header = ["net"]
+    for test in tests:
+        header += [f"{set_name(test)}: {name} % [95 %]", "difference [95 %]", f"{other_rate(kind)[0]} %"]
+    cells = (error_rate, difference, other_value)
+    lines = [[row.label, *(cell(row, test, kind) for test in tests for cell in cells)] for row in rows]
     return Table(header, lines)
 
 
 def detail_table(results: Results) -> Table:
-    """Errors by kind, figures of dev, and single utterances' real-time factors."""
+    """Errors on test by kind, figures of dev, and single utterances' real-time factors."""
+    names = NAMES[results.rows[0].criterion]
+    wer = "WER %" if len(results.tests) == 1 else "test: WER %"
     header = (
-        "net", "WER %", "substituted", "deleted", "inserted", "dev WER % [95 %]", "dev CE", "dev frame error %", "acoustic scale",
+        "net", wer, "substituted", "deleted", "inserted", "dev WER % [95 %]", names.loss, f"dev {names.error} %", "acoustic scale",
         "LM scale", "insertion penalty", "RTF model median", "95th percentile", "RTF total median", "95th percentile", "epochs",
     )  # fmt: skip
     lines = []
@@ -197,17 +238,17 @@ def dev_wer(row: Row) -> str:
 
 
 def comparison_table(results: Described, rows: Sequence[Row], comparisons: Sequence[Comparison]) -> Table:
-    """Compacted nets against rivals of the same budget, on every test set."""
+    """Compacted nets against rivals of the same budget, on every test set, over the seeds that both have."""
     by_name = {row.name: row for row in rows}
     several = len(results.tests) > 1
     lines = []
     for item in comparisons:
         row, other = by_name[item.row], by_name[item.difference.to]
-        rates = [f"{net.on(item.test).rate(results.error_rate).value:.2f}" for net in (row, other)]
+        rates = [f"{rate:.2f}" for rate in item.rates]
         gained = interval(item.difference.mean, item.difference.interval, signed=True)
-        test = [item.test] if several else []
-        lines.append((row.label, other.label, *test, *rates, gained, f"{row.dev_ce - other.dev_ce:+.4f}", item.outcome))
-    name = results.rate_name
+        test = [set_name(item.test)] if several else []
+        lines.append((row.label, other.label, *test, *rates, gained, f"{item.dev_ce_difference:+.4f}", item.outcome))
+    name, loss = results.rate_name, NAMES[rows[0].criterion].loss
     test = ["test set"] if several else []
-    header = ("compacted", "rival", *test, f"{name} %", f"{name} % of the rival", "difference [95 %]", "difference of dev CE", "outcome")
+    header = ("compacted", "rival", *test, f"{name} %", f"{name} % of the rival", "difference [95 %]", f"difference of {loss}", "outcome")
     return Table(header, lines, frozenset({0, 1, len(header) - 1, *([2] if several else [])}))

@@ -1,8 +1,11 @@
-"""Bootstrap intervals of word error rates, of their differences, and of ratios of times.
+"""Intervals of word error rates, of their differences, and of ratios of times.
 
-Percentile intervals (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP
+Percentile bootstrap (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP
 2004), but whole speakers are drawn instead of utterances, because the errors of one speaker depend on each other. Where
-there is only one speaker, utterances are drawn, and the result says so.
+there is only one speaker, utterances are drawn. Drawn from few speakers, percentiles are far too narrow: of two equal nets
+and three speakers, one is "better" in a quarter of all cases. Below ten speakers the interval is therefore Student's t over
+speakers, with the linearised variance of a ratio of sums (Cochran, "Sampling Techniques", 1977, section 6.4). The result
+says which it is.
 """
 
 from __future__ import annotations
@@ -12,27 +15,32 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 from dropasr.errors import MeasurementError
 
 Bounds = tuple[float, float]
 Outcome = Literal["better", "worse", "tie"]
+IntervalKind = Literal["bootstrap", "t"]
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 RELATIVE_MARGIN = 0.05
 ABSOLUTE_MARGIN = 0.5
+FEW_SPEAKERS = 10
+"""With fewer speakers, intervals of error rates are Student's t over speakers instead of a bootstrap."""
 _DRAWS_AT_ONCE = 1_000_000  # bounds the memory of a block of resamples
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval; `unit` is what was drawn (`speaker` or `utterance`), `units` how many there are."""
+    """An estimate with its 95 % interval over so many `units` (`speaker` or `utterance`); `kind` is how it was made."""
 
     estimate: float
     low: float
     high: float
     unit: str
     units: int
+    kind: IntervalKind = "bootstrap"
 
     @property
     def bounds(self) -> Bounds:
@@ -69,6 +77,27 @@ def _interval(estimate: float, samples: np.ndarray, unit: str, units: int) -> In
     return Interval(float(estimate), float(low), float(high), unit, units)
 
 
+def interval_kind(unit: str, units: int) -> IntervalKind:
+    """How the interval of an error rate over so many speakers or utterances is made."""
+    return "t" if unit == "speaker" and units < FEW_SPEAKERS else "bootstrap"
+
+
+def _rate_interval(
+    wrong: np.ndarray, total: np.ndarray, speakers: Sequence[str] | None, resamples: int, seed: int, least: float = -np.inf
+) -> Interval:
+    """100 times sum of `wrong` over sum of `total`, both `(U,)`; the interval ends at `least` where the t interval reaches below."""
+    clusters, count, unit = _clusters(speakers, len(total))
+    columns = np.stack([_sum_by(clusters, wrong, count), _sum_by(clusters, total, count)])
+    estimate = 100.0 * wrong.sum() / total.sum()
+    if interval_kind(unit, count) == "bootstrap":
+        sums = _resampled_sums(columns, resamples, seed)
+        return _interval(estimate, 100.0 * sums[0] / sums[1], unit, count)
+    residuals = columns[0] - columns[0].sum() / columns[1].sum() * columns[1]
+    error = 100.0 * np.sqrt(count / (count - 1) * (residuals**2).sum()) / columns[1].sum()
+    half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2) * error)
+    return Interval(float(estimate), max(float(estimate) - half, least), float(estimate) + half, unit, count, "t")
+
+
 def _sum_by(clusters: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     return np.bincount(clusters, weights=values, minlength=count)
 
@@ -99,11 +128,7 @@ def wer_interval(
 ) -> Interval:
     """WER in percent with its interval, from errors, reference words and speakers `(U,)` of the utterances."""
     total = _check_words(words)
-    wrong = _per_utterance("errors", errors, len(total))
-    clusters, count, unit = _clusters(speakers, len(total))
-    columns = np.stack([_sum_by(clusters, wrong, count), _sum_by(clusters, total, count)])
-    sums = _resampled_sums(columns, resamples, seed)
-    return _interval(100.0 * wrong.sum() / total.sum(), 100.0 * sums[0] / sums[1], unit, count)
+    return _rate_interval(_per_utterance("errors", errors, len(total)), total, speakers, resamples, seed, least=0.0)
 
 
 def difference_interval(
@@ -117,18 +142,15 @@ def difference_interval(
     """WER of A minus WER of B, in percent absolute, with its paired interval.
 
     `errors_a` and `errors_b` hold one array `(U,)` per training seed, over the same utterances; seeds are averaged. A resample
-    draws speakers once and takes all their utterances for both systems and all seeds.
+    draws speakers once and takes all their utterances for both systems and all seeds; the t interval takes the difference of
+    each speaker's errors.
     """
     if not len(errors_a) or not len(errors_b):
         raise MeasurementError("bootstrap: expected the errors of at least one training seed for both systems, found none.")
     total = _check_words(words)
     pooled_a = np.mean([_per_utterance("errors of A", errors, len(total)) for errors in errors_a], axis=0)
     pooled_b = np.mean([_per_utterance("errors of B", errors, len(total)) for errors in errors_b], axis=0)
-    more = pooled_a - pooled_b
-    clusters, count, unit = _clusters(speakers, len(total))
-    columns = np.stack([_sum_by(clusters, more, count), _sum_by(clusters, total, count)])
-    sums = _resampled_sums(columns, resamples, seed)
-    return _interval(100.0 * more.sum() / total.sum(), 100.0 * sums[0] / sums[1], unit, count)
+    return _rate_interval(pooled_a - pooled_b, total, speakers, resamples, seed)
 
 
 def no_loss_margin(reference_wer: float) -> float:

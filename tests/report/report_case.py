@@ -36,9 +36,9 @@ def make_config(corpus_options: dict[str, Any] | None = None, **experiment: Any)
     return Config(corpus=corpus, model={"name": "feedforward"}, methods=methods, experiment=ExperimentConfig(**experiment))
 
 
-def _split(errors_per_speaker: int, speakers: int = SPEAKERS, words: int = WORDS) -> dict[str, Any]:
+def _split(errors_per_speaker: int, speakers: int = SPEAKERS, words: int = WORDS, first: int = 0) -> dict[str, Any]:
     utterances = []
-    for speaker in range(speakers):
+    for speaker in range(first, first + speakers):
         for number in range(UTTERANCES):
             wrong = errors_per_speaker // UTTERANCES + (number < errors_per_speaker % UTTERANCES)
             utterances.append({"id": f"s{speaker}-{number}", "speaker": f"s{speaker}", "words": words, "sub": wrong, "del": 0, "ins": 0})
@@ -132,8 +132,10 @@ def config_extra(config: Config) -> dict[str, int]:
     return {name: number for number, name in enumerate(config.corpus.extra_tests, start=1)}
 
 
-def make_run(root: Path, config: Config, seed: int = 1, errors: dict[str, int] | None = None, **split: int) -> Paths:
-    """Write everything that stage 9 reads."""
+def make_run(
+    root: Path, config: Config, seed: int = 1, errors: dict[str, int] | None = None, extra: dict[str, int] | None = None, **split: int
+) -> Paths:
+    """Write everything that stage 9 reads; `split` and `extra` say how many speakers and words test and the further test sets have."""
     paths = Paths(root / "data", root / "exp", "feedforward", seed)
     for row in rows(config):
         dump(paths.net(row.name) / "summary.json", _summary(row, seed))
@@ -141,12 +143,13 @@ def make_run(root: Path, config: Config, seed: int = 1, errors: dict[str, int] |
         score = {"row": row.name, "net": "0" * 64, "acoustic_scale": 0.2, "lm_scale": 1.0, "insertion_penalty": 0.0}
         score |= {"prior": "label frequencies", "scales": {"0.1": dev["wer"] + 1, "0.2": dev["wer"]}}
         score |= {"tuning": [[0.1, 1.0, 0.0, dev["wer"] + 1], [0.2, 1.0, 0.0, dev["wer"]]], "rescore": "none", "frame_subsampling": 1}
-        score["extra"] = {name: _split(ERRORS.get(row.name, 4) + more, **split) for name, more in config_extra(config).items()}
+        score["extra"] = {name: _split(ERRORS.get(row.name, 4) + more, **(extra or split)) for name, more in config_extra(config).items()}
         test = _split({**ERRORS, **(errors or {})}.get(row.name, 4), **split)
         dump(paths.scores(row.name), {**score, "dev": dev, "test": test, "backend": "k2", "beam": 14.0, "max_active": 2000})
     dump(paths.rtf, _timing(config))
     rounds = [{"name": "net round 1", "changed_percent": 5.5, "boundary_shift_frames": 0.75}]
     align = {"rounds": rounds, "frames": 1000, "utterances": 40, "failed": [], "mean_boundary_shift_frames": 0.75}
+    align |= {"units": 126, "tying": "likelihood"}
     dump(paths.align / "report.json", align)
     dropped = [{"id": "bad-1", "reason": "empty transcript"}]
     counts = {"utterances": 40, "hours": 0.1, "words": 200, "speakers": 4, "dropped": dropped, "mapped_words": {}}

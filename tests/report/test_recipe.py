@@ -26,13 +26,20 @@ COMPACT4, COMPACT8 = "dropout_compaction@0.25", "dropout_compaction@0.125"
 MANY_WORDS = {"words": 125}  # 4 speakers × 10 utterances × 125 words = 5000
 
 
-def make_recipe(root: Path, seeds=(1, 2, 3), errors=None, config=None, **split) -> Path:
-    config = config or make_config()
+def make_recipe(root: Path, seeds=(1, 2, 3), errors=None, config=None, folder=None, **split) -> Path:
+    config, folder = config or make_config(), folder or root / "recipe"
     for seed in seeds:
         paths = make_run(root, config, seed, (errors or {}).get(seed), **split)
+        if config.train.frame_subsampling > 1:
+            for row in rows(config):
+                edit(paths.scores(row.name), lambda value: value.update(frame_subsampling=config.train.frame_subsampling))
         dump(paths.results, make_results(config, load_run(config, paths)).model_dump(mode="json"))
-        collect(config, paths, root / "recipe")
-    return root / "recipe"
+        collect(config, paths, folder)
+    return folder
+
+
+def third_rate(config):
+    return config.model_copy(update={"train": config.train.model_copy(update={"frame_subsampling": 3})})
 
 
 def read(folder: Path) -> RecipeResults:
@@ -130,11 +137,13 @@ def test_claims_that_fall(tmp_path):
 
 
 def test_few_seeds_and_few_speakers_are_said_with_the_verdict(tmp_path):
-    few = "4 speakers only, too few for a reliable interval; "
+    def told(claim, seeds):  # the interval of a speed is over utterances
+        return claim.evidence.startswith(seeds if "times as fast" in claim.claim else f"t interval over 4 speakers; {seeds}")
+
     results = read(make_recipe(tmp_path, seeds=(1, 2), **MANY_WORDS))
-    assert results.claims and all(claim.seeds == 2 and claim.evidence.startswith(f"{few}2 seeds only; ") for claim in results.claims)
+    assert results.claims and all(claim.seeds == 2 and told(claim, "2 seeds only; ") for claim in results.claims)
     results = read(make_recipe(tmp_path / "one", seeds=(1,), **MANY_WORDS))
-    assert all(claim.evidence.startswith(f"{few}one seed only; ") for claim in results.claims)
+    assert all(told(claim, "one seed only; ") for claim in results.claims)
 
 
 def test_the_smallest_net_without_loss(tmp_path):
@@ -163,26 +172,88 @@ def test_any_budget_rival_and_test_set_has_its_claims(tmp_path):
     found = {(claim.test, claim.to): claim.verdict for claim in results.claims if claim.row == compact16 and "better" in claim.claim}
     assert found["test", random16] == "holds" and found["test", "small_dense@0.0625"] == "tie" and ("noisy", random16) in found
     assert not any(claim.row.startswith("random") for claim in results.claims)
-    assert {item.test for item in results.smallest} == {"test", "noisy"}
+    assert {item.test for item in results.smallest} == {"test", "noisy", "all"}
     assert next(row for row in results.rows if row.name == compact16).label == "dropout compaction 1/16"
 
 
 def test_systems_stand_in_groups_of_their_own(tmp_path):
     folder = make_recipe(tmp_path)
-    third = make_config()
-    third = third.model_copy(update={"train": third.train.model_copy(update={"frame_subsampling": 3})})
-    paths = make_run(tmp_path / "third", third)
-    for row in rows(third):
-        edit(paths.scores(row.name), lambda value: value.update(frame_subsampling=3))
-    dump(paths.results, make_results(third, load_run(third, paths)).model_dump(mode="json"))
-    collect(third, paths, folder)
+    make_recipe(tmp_path / "third", seeds=(1,), config=third_rate(make_config()), folder=folder)
     assert (folder / "rows" / "hand-feedforward-every_3rd_frame-dense-seed1.json").exists()
     results = read(folder)
     assert [row.system for row in results.rows if row.reference] == ["", "every 3rd frame"]
     text = (folder / "RESULTS.md").read_text(encoding="utf-8")
     assert "Word error rate, feedforward, every 3rd frame (seeds 1)" in text and "(seeds 1, 2, 3)" in text
+    # The reference and both compacted nets of each system: WER, RTF of model, search and all.
+    compared = text[text.index("## Systems compared") : text.index("## Word error rate")]
+    assert "| feedforward, every 3rd frame | dropout compaction 1/4 | 4.00 [4.00, 4.00] | 0.0020 | 0.0050 | 0.0080 |" in compared
+    assert compared.count("| feedforward") == 6 and "small" not in compared and "annealed" not in compared
     for name in re.findall(r"\]\((plots/[^)]*)\)", text):
         assert (folder / name).exists()
+
+
+def test_systems_with_different_test_sets_share_a_page(tmp_path):
+    folder = make_recipe(tmp_path, **MANY_WORDS)
+    more = third_rate(make_config({"extra_tests": ["noisy"]}))
+    new = {"speakers": 10, "first": 4, "words": 125}
+    make_recipe(tmp_path / "third", config=more, folder=folder, extra=new, **MANY_WORDS)
+    results = read(folder)
+    assert set(results.tests) == {"test", "noisy", "all"} and results.headline == "all"
+    assert results.tests["all"].speakers == 14 and results.tests["all"].words == 14 * 10 * 125
+    without, having = ([row for row in results.rows if row.system == system] for system in ("", "every 3rd frame"))
+    assert not any(row.has("all") or row.has("noisy") for row in without) and all(row.has("all") for row in having)
+    assert {claim.model for claim in results.claims if claim.test == "all"} == {"feedforward, every 3rd frame"}
+    # The verdicts of the system without the further set are over test; those of the other name test where they are beside.
+    on_test = {claim.model: claim.claim for claim in results.claims if claim.test == "test" and "1/8 loses nothing" in claim.claim}
+    text = "dropout compaction 1/8 loses nothing against large dense"
+    assert on_test == {"feedforward": text, "feedforward, every 3rd frame": f"test: {text}"}
+    fast = {(claim.model, claim.test) for claim in results.claims if "is at least 4 times" in claim.claim}
+    assert fast == {("feedforward", "test"), ("feedforward, every 3rd frame", "all")}
+    text = (folder / "RESULTS.md").read_text(encoding="utf-8")
+    assert "| feedforward | large dense | 0.16 [0.16, 0.16] | – |" in text
+    assert "A system that was not evaluated on all of them has its verdicts over test." in text
+    headers = [line for line in text.splitlines() if "RTF features" in line]
+    assert ["| WER % |" in line for line in headers] == [True, False] and "| all tests: WER % |" in headers[1]
+
+
+def test_claims_over_all_test_speakers_come_first(tmp_path):
+    config, new = make_config({"extra_tests": ["noisy"]}), {"speakers": 10, "first": 3, "words": 125}
+    folder = make_recipe(tmp_path, config=config, speakers=3, words=125, extra=new, errors={seed: {COMPACT4: 12} for seed in (1, 2, 3)})
+    results = read(folder)
+    # Test has 3 × 1250 words, too few for claims; the union 16,250. Per speaker 12 and 3 errors against 2 and 3.
+    assert results.claims[0].test == "all" and {claim.test for claim in results.claims} == {"all", "noisy"}
+    first = results.claims[0]
+    assert first.claim == "dropout compaction 1/4 loses nothing against large dense" and "t interval" not in first.evidence
+    assert f"WER {100 * 66 / 16250:.2f} % against {100 * 36 / 16250:.2f} %" in first.evidence
+    assert all(claim.claim.startswith("noisy: ") for claim in results.claims if claim.test == "noisy")
+    assert any("times as fast" in claim.claim and claim.test == "all" for claim in results.claims)
+    text = (folder / "RESULTS.md").read_text(encoding="utf-8")
+    assert "Verdicts are over all 13 test speakers (test and noisy together, 16250 words)" in text
+    header = next(line for line in text.splitlines() if "mean ± std" in line)
+    assert "all tests: WER % [95 %]" in header and "| test: WER % | noisy: WER % |" in header
+    row = next(row for row in results.rows if row.name == COMPACT4)
+    assert row.extra["all"].wer_spread.per_seed == pytest.approx([100 * 66 / 16250] * 3)
+
+
+def test_nets_trained_plainly_come_first_by_size(tmp_path):
+    folder = make_recipe(tmp_path)
+    table(folder)
+    text = (folder / "RESULTS.md").read_text(encoding="utf-8")
+    part = text[text.index("## What size costs: plainly trained nets") : text.index("## Claims")]
+    lines = [line.split(" | ") for line in part.splitlines() if line.startswith("| ")][2:]
+    assert [line[0] for line in lines] == ["| large dense", "| small dense from scratch 1/4", "| small dense from scratch 1/8"]
+    assert [line[2] for line in lines] == ["100.0 %", "25.0 %", "12.5 %"]
+    assert lines[2][5].startswith("10.00 [10.00, 10.00]")
+    assert (folder / "plots" / "size-feedforward.svg").exists()
+
+
+def test_short_signals_stand_on_the_page(tmp_path):
+    folder = make_recipe(tmp_path)
+    for path in (folder / "rows").glob(f"*{COMPACT4}*"):
+        signal = {"score": {"first": 0.012, "median": None, "last": 0.5}}
+        edit(path, lambda value, signal=signal: value["figures"].update(signals=signal))
+    table(folder)
+    assert "| dropout compaction 1/4 | score | 0.012 | – | 0.500 |" in (folder / "RESULTS.md").read_text(encoding="utf-8")
 
 
 def test_a_busy_machine_is_told(tmp_path):
@@ -269,6 +340,13 @@ def test_rows_that_do_not_belong_together_are_refused(tmp_path, change, words):
         table(folder)
 
 
+FEWER = {
+    1: {COMPACT4: 2, "small_dense@0.25": 4},
+    2: {COMPACT4: 9, "dense": 99, "small_dense@0.25": 99},
+    3: {COMPACT4: 4, "small_dense@0.25": 6},
+}  # errors of a speaker in 1250 words
+
+
 def test_a_row_may_have_fewer_seeds_and_says_so(tmp_path):
     folder = make_recipe(tmp_path, errors={1: {COMPACT4: 2}, 2: {COMPACT4: 9, "dense": 3}, 3: {COMPACT4: 4}})
     row_path(folder, "hand", "feedforward", COMPACT4, 2).unlink()
@@ -276,6 +354,16 @@ def test_a_row_may_have_fewer_seeds_and_says_so(tmp_path):
     # Against the reference on seeds 1 and 3 alone: 2 and 4 errors in 50 words per speaker against 2 and 2.
     assert row.seeds == [1, 3] and row.wer == pytest.approx(6.0) and row.wer_difference.mean == pytest.approx(2.0)
     assert "dropout compaction 1/4 (seeds 1, 3)" in (folder / "RESULTS.md").read_text(encoding="utf-8")
+    # Beside the reference, its rate is over the same seeds too, and beside the rival, that of both.
+    results = read(make_recipe(tmp_path / "many", errors=FEWER, **MANY_WORDS))
+    row_path(tmp_path / "many" / "recipe", "hand", "feedforward", COMPACT4, 2).unlink()
+    results = read(tmp_path / "many" / "recipe")
+    against = {claim.to: claim for claim in results.claims if claim.row == COMPACT4}
+    assert "WER 0.24 % against 0.16 %" in against["dense"].evidence and "(seeds 1, 3)" in against["dense"].claim
+    (item,) = (item for item in results.comparisons if item.row == COMPACT4)
+    assert item.seeds == [1, 3] and item.rates == pytest.approx((0.24, 0.40)) and item.difference.mean == pytest.approx(-0.16)
+    text = (tmp_path / "many" / "recipe" / "RESULTS.md").read_text(encoding="utf-8")
+    assert "| dropout compaction 1/4 (seeds 1, 3) | small dense from scratch 1/4 | 0.24 | 0.40 |" in text
     for name in ("dense", "annealed_dropout"):
         row_path(folder, "hand", "feedforward", name, 3).unlink()
     with pytest.raises(MeasurementError, match=r"expected seeds among \[1, 2\] as of dense, found \[1, 2, 3\]"):

@@ -298,7 +298,7 @@ def test_further_test_sets_and_characters(tmp_path):
     assert rows["small_dense@0.125"].extra["noisy"].cer_difference.interval == pytest.approx((3.0, 3.0))
     assert results.extra_tests["noisy"].words == 200
     assert {(item.row, item.test) for item in results.comparisons} == {
-        (name, test) for name in (COMPACT, "dropout_compaction@0.125") for test in ("test", "noisy")
+        (name, test) for name in (COMPACT, "dropout_compaction@0.125") for test in ("test", "noisy", "all")
     }
     told = " ".join(cautions(results))
     assert "The test set noisy has 200 words" in told
@@ -386,3 +386,91 @@ def test_systems_are_told_apart():
     config = make_config()
     assert system_name(config) == ""
     assert system_name(at_every_third_frame(config)) == "every 3rd frame"
+
+
+NEW_SPEAKERS = {"speakers": 10, "first": 3}  # of the further test set: none of the three of test
+
+
+def test_verdicts_are_over_all_test_speakers_where_test_has_few(tmp_path):
+    config = make_config({"extra_tests": ["noisy"]})
+    run = config, make_run(tmp_path, config, speakers=3, extra=NEW_SPEAKERS)
+    results = results_of(run)
+    # 3 speakers with 2 errors and 10 with 3, each in 50 words.
+    dense, small = (next(row for row in results.rows if row.name == name) for name in ("dense", "small_dense@0.125"))
+    assert dense.extra["all"].wer == pytest.approx(100 * 36 / 650) and dense.extra["all"].cer == pytest.approx(50 * 36 / 650)
+    assert small.extra["all"].wer_difference.mean == pytest.approx(6.0)
+    size = results.tests["all"]
+    assert (results.headline, size.speakers, size.words, size.interval) == ("all", 13, 650, "bootstrap")
+    assert (results.interval, results.tests["noisy"].interval) == ("t", "bootstrap")
+    # Verdicts first: the comparisons of a net name no set for the union, and those beside it by name.
+    assert [item.test for item in results.comparisons if item.row == COMPACT] == ["all", "test", "noisy"]
+    told = headline(results)[0]
+    assert "WER on all tests 5.54 % against 5.54 %" in told and "%, difference -2.00" in told and "On test: It is better than" in told
+    assert "On all tests" not in told
+    said = "Verdicts are over all 13 test speakers (test and noisy together, 650 words); test and noisy alone stand beside them."
+    assert said in cautions(results) and "3 speakers: intervals are Student's t" in " ".join(cautions(results))
+    terminal = terminal_table(results).splitlines()
+    assert "all: WER % [95 %]" in terminal[0] and max(map(len, terminal)) <= 150
+    build(config, run[1], 1)
+    text = (run[1].report / "report.md").read_text(encoding="utf-8")
+    header = next(line for line in text.splitlines() if line.startswith("| net | units per layer"))
+    assert all(name in header for name in ("all tests: WER % [95 %]", "test: WER %", "noisy: WER %"))
+    assert "test: t interval over 3 speakers" in text and "all tests: bootstrap over speakers" in text
+
+
+def test_the_union_of_the_same_speakers_is_no_headline(tmp_path):
+    config = make_config({"extra_tests": ["noisy"]})
+    results = results_of((config, make_run(tmp_path, config, speakers=3)))
+    assert (results.headline, results.tests["all"].speakers) == ("test", 3)
+    assert not any("Verdicts are over" in line for line in cautions(results))
+
+
+def test_figures_of_ctc_have_names_of_their_own(tmp_path):
+    config = make_config()
+    run = config, make_run(tmp_path, config)
+    build(config, run[1], 1)
+    text = (run[1].report / "report.md").read_text(encoding="utf-8")
+    assert "| dev CE | dev frame error % |" in text and "per token" not in text
+    for path in (run[1].net("dense").parent).glob("*/summary.json"):
+        edit(path, lambda value: value.update(criterion="ctc"))
+    assert {row.criterion for row in results_of(run).rows} == {"ctc"}
+    build(config, run[1], 1)
+    text = (run[1].report / "report.md").read_text(encoding="utf-8")
+    assert "| dev loss per token | dev token error % |" in text and "difference of dev loss per token" in text
+    assert "dev CE" not in text and "frame error" not in text and "ross-entropy" not in text
+    plots = "".join(path.read_text(encoding="utf-8") for path in (run[1].report / "plots").glob("*.svg"))
+    assert "CTC loss on dev (nats per token)" in plots and "token error on dev (%)" in plots and "ross-entropy" not in plots
+
+
+def test_signal_over_the_updates_of_retention_learning(run):
+    config, paths = run
+    correlations = [(0.1, 0.3), (0.4, None), (None, None), (0.6, 0.8), (0.0, 0.2)]
+    updates = [
+        {
+            "epoch": 1.5,
+            "pass": 1 + number // 3,
+            "update": number % 3,
+            "frames": 512,
+            "split_half": {"score": list(pair), "mean_field": [0.9, 0.9]},
+        }
+        for number, pair in enumerate(correlations)
+    ]
+    edit(paths.net(COMPACT) / "summary.json", lambda value: value.update(signals=updates))
+    rows = {row.name: row for row in results_of(run).rows}
+    # Means over layers: 0.2, 0.4, not measured, 0.7, 0.1.
+    signal = rows[COMPACT].signals["score"]
+    assert (signal.first, signal.median, signal.last) == pytest.approx((0.2, 0.3, 0.1))
+    assert rows["dropout_compaction@0.125"].signals == {}
+    build(config, paths, 1)
+    text = (paths.report / "report.md").read_text(encoding="utf-8")
+    assert "| dropout compaction 1/4 | score | first of 5 | 0.200 | 0.100 | 0.300 |" in text
+    assert "| dropout compaction 1/4 | score | last | 0.100 | 0.000 | 0.200 |" in text
+    plot = (paths.report / "plots" / "signal-dropout-compaction-0-25.svg").read_text(encoding="utf-8")
+    assert "score" in plot and "mean_field" in plot and not list((paths.report / "plots").glob("signal-*0-125.svg"))
+
+
+def test_output_units_are_told_with_their_tying(run):
+    config, paths = run
+    build(config, paths, 1)
+    text = (paths.report / "report.md").read_text(encoding="utf-8")
+    assert "output units: 126, states of left biphones, tied by likelihood (clustered)" in text

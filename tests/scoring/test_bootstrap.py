@@ -1,4 +1,4 @@
-"""Bootstrap intervals against exact enumeration, the normal approximation and scipy."""
+"""Intervals against exact enumeration, the normal approximation, scipy, and simulated experiments."""
 
 from __future__ import annotations
 
@@ -12,17 +12,72 @@ from dropasr.errors import MeasurementError
 from dropasr.scoring.bootstrap import difference_interval, non_inferior, outcome, ratio_interval, wer_interval
 
 
-def test_few_speakers_by_enumeration() -> None:
-    errors, words, speakers = [1, 2, 0, 5, 1], [10, 10, 8, 12, 20], ["a", "b", "a", "c", "b"]
-    by_speaker = {"a": (1, 18), "b": (3, 30), "c": (5, 12)}
+def test_few_utterances_by_enumeration() -> None:
+    errors, words = [1, 3, 5], [18, 30, 12]
     rates = []
-    for draw in itertools.product(by_speaker.values(), repeat=3):
+    for draw in itertools.product(zip(errors, words), repeat=3):
         rates.append(100 * sum(e for e, _ in draw) / sum(w for _, w in draw))
     # Every one of the 27 draws has probability 1/27 > 2.5 %, so that both ends are the extremes.
-    found = wer_interval(errors, words, speakers)
-    assert (found.unit, found.units) == ("speaker", 3)
+    found = wer_interval(errors, words, None)
+    assert (found.unit, found.units, found.kind) == ("utterance", 3, "bootstrap")
     assert found.estimate == pytest.approx(100 * 9 / 60)
     assert found.bounds == pytest.approx((min(rates), max(rates)))
+
+
+def test_few_speakers_of_equal_size_have_the_t_interval_of_their_rates() -> None:
+    # Two utterances of 10 words each: the rates of the speakers are 10, 25, 40 and 15 %.
+    errors, words, speakers = [1, 3, 4, 1, 1, 2, 4, 2], [10] * 8, list("abcdabcd")
+    rates = np.array([10.0, 25.0, 40.0, 15.0])
+    low, high = scipy.stats.t.interval(0.95, 3, loc=rates.mean(), scale=scipy.stats.sem(rates))
+    found = wer_interval(errors, words, speakers)
+    assert (found.unit, found.units, found.kind) == ("speaker", 4, "t")
+    assert (found.estimate, *found.bounds) == pytest.approx((22.5, low, high))
+    # Of two seeds of A, the mean counts: per speaker 5, 0, 5 and -10 % more than B.
+    more = difference_interval([[1, 3, 4, 1, 2, 2, 6, 0], [1, 3, 4, 1, 2, 2, 4, 0]], [errors], words, speakers)
+    rates = np.array([5.0, 0.0, 5.0, -10.0])
+    assert more.bounds == pytest.approx(scipy.stats.t.interval(0.95, 3, loc=0.0, scale=scipy.stats.sem(rates)))
+
+
+def test_a_t_interval_of_speakers_of_unequal_size_follows_the_jackknife() -> None:
+    errors, words, speakers = np.array([9, 14, 8, 13, 11, 10]), np.array([100, 130, 90, 120, 110, 95]), list("abcdef")
+    left_out = [(errors.sum() - e) / (words.sum() - w) for e, w in zip(errors, words)]
+    jackknife = 100 * np.sqrt(5 / 6 * ((left_out - np.mean(left_out)) ** 2).sum())
+    found = wer_interval(errors, words, speakers)
+    assert (found.high - found.estimate) / scipy.stats.t.ppf(0.975, 5) == pytest.approx(jackknife, rel=0.03)
+
+
+def test_no_error_rate_reaches_below_zero_but_a_difference_does() -> None:
+    errors, words, speakers = [1, 9], [100, 100], ["a", "b"]
+    assert wer_interval(errors, words, speakers).low == 0.0 < wer_interval(errors, words, speakers).high
+    assert difference_interval([errors], [[0, 0]], words, speakers).low < -30
+
+
+def test_from_ten_speakers_on_the_bootstrap_is_what_it_was() -> None:
+    errors, words = np.arange(40) % 7, 10 + np.arange(40) % 5
+    ten, nine = [f"s{i % 10}" for i in range(40)], [f"s{i % 9}" for i in range(40)]
+    found = wer_interval(errors, words, ten)
+    assert found.kind == "bootstrap" and found.bounds == pytest.approx((20.934959349593495, 27.066546143250683), rel=1e-12)
+    rivals = [(errors + i) % 5 for i in (1, 2)]
+    more = difference_interval([errors, errors[::-1]], rivals, words, ten)
+    assert more.bounds == pytest.approx((5.2631578947368425, 9.404154904728292), rel=1e-12)
+    assert wer_interval(errors, words, nine).kind == "t"
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_equal_nets_are_seldom_told_apart_by_few_speakers(count: int) -> None:
+    generator = np.random.default_rng(20)
+    told_apart, experiments = 0, 1500
+    for _ in range(experiments):
+        utterances = generator.integers(10, 40, count)
+        speakers = np.repeat([f"s{i}" for i in range(count)], utterances).tolist()
+        words = generator.integers(5, 25, utterances.sum())
+        level = generator.gamma(6, 0.02, count)  # every speaker has an error rate of his own, every net its luck with him
+        nets = []
+        for _ in range(2):
+            rate = (level * np.exp(generator.normal(0, 0.15, count))).clip(0, 0.9)
+            nets.append([generator.binomial(words, np.repeat(rate, utterances)) for _ in range(2)])
+        told_apart += outcome(difference_interval(*nets, words, speakers).bounds) != "tie"
+    assert 0.03 <= told_apart / experiments <= 0.07
 
 
 def test_many_speakers_by_the_normal_approximation() -> None:
@@ -78,9 +133,9 @@ def test_one_speaker_falls_back_to_utterances() -> None:
 
 
 def test_speakers_widen_the_interval_of_dependent_errors() -> None:
-    errors = np.repeat([0, 4, 0, 4, 2, 1, 0, 3], 25)
-    words = np.full(200, 10)
-    speakers = [f"s{i // 25}" for i in range(200)]
+    errors = np.repeat([0, 4, 0, 4, 2, 1, 0, 3] * 3, 25)
+    words = np.full(600, 10)
+    speakers = [f"s{i // 25}" for i in range(600)]
     by_speaker, by_utterance = wer_interval(errors, words, speakers), wer_interval(errors, words, None)
     ratio = (by_speaker.high - by_speaker.low) / (by_utterance.high - by_utterance.low)
     assert ratio == pytest.approx(5, rel=0.1)  # the square root of 25 utterances that agree with each other
