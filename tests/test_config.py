@@ -112,6 +112,21 @@ def test_lattices_are_asked_of_the_backend_that_auto_stands_for(tiny_yaml, monke
     check_components(load_config(tiny_yaml(), settings=[*CTC, "decode.ctc=greedy", "decode.lm_scales=[0.8,1.0]"]))
 
 
+def test_a_configuration_lies_over_its_base(tmp_path: Path):
+    (tmp_path / "large.yaml").write_text("corpus: {name: large, prepare: p.py, options: {a: 1, b: [1, 2]}}\ntrain: {epochs: 9, momentum: 0.5}\n")
+    (tmp_path / "middle.yaml").write_text("base: large.yaml\ncorpus: {options: {b: [3]}}\n")
+    (tmp_path / "small.yaml").write_text("base: middle.yaml\ncorpus: {name: small}\ntrain: {epochs: 2}\n")
+    config = load_config(tmp_path / "small.yaml")
+    assert (config.corpus.name, config.corpus.prepare, config.corpus.options) == ("small", "p.py", {"a": 1, "b": [3]})
+    assert (config.train.epochs, config.train.momentum) == (2, 0.5)
+    (tmp_path / "large.yaml").write_text("base: small.yaml\n")
+    with pytest.raises(ConfigError, match="small.yaml -> middle.yaml -> large.yaml -> small.yaml"):
+        load_config(tmp_path / "small.yaml")
+    (tmp_path / "small.yaml").write_text("base: [1]\n")
+    with pytest.raises(ConfigError, match="base: expected the name of a YAML file"):
+        load_config(tmp_path / "small.yaml")
+
+
 def test_settings_win_over_the_files(tiny_yaml):
     config = load_config(tiny_yaml(), settings=["model.width=48", "train.epochs=7", "decode.acoustic_scales=[0.3, 0.4]"])
     assert (config.model["width"], config.train.epochs, config.decode.acoustic_scales) == (48, 7, [0.3, 0.4])

@@ -114,6 +114,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value
 
 
+def _over(values: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
+    """`values` laid over `below`: mappings key by key, anything else replaced."""
+    result = dict(below)
+    for key, value in values.items():
+        other = result.get(key)
+        result[key] = _over(value, other) if isinstance(value, dict) and isinstance(other, dict) else value
+    return result
+
+
+def read_layers(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a configuration laid over the file of the same folder that its key `base` names, and over that one's base.
+
+    Raises ConfigError where a file is missing, is no mapping, or is its own base.
+    """
+    if path in above:
+        raise ConfigError(f"{path}: 'base' leads back to this file ({' -> '.join(str(file.name) for file in (*above, path))}).")
+    values = read_yaml(path)
+    if "base" not in values:
+        return values
+    name = values.pop("base")
+    if not isinstance(name, str) or not name.endswith(".yaml"):
+        raise ConfigError(f"{path}: base: expected the name of a YAML file in {path.parent}, found {name!r}.")
+    return _over(values, read_layers(path.parent / name, (*above, path)))
+
+
 def apply_setting(values: dict[str, Any], setting: str) -> None:
     """Apply one `section.key=value` (the value is read as YAML) to a nested dictionary, in place."""
     key, separator, text = setting.partition("=")
@@ -146,13 +171,13 @@ def load_config(
     corpus_dir: str | None = None,
     settings: list[str] | None = None,
 ) -> Config:
-    """Read `conf/X.yaml` with the model and method files it names, then apply command-line options.
+    """Read `conf/X.yaml` over its `base`, with the model and method files it names, then apply command-line options.
 
     `model` replaces the model of the file, `method` the list `experiment.compact`, `corpus_dir` the folder of the corpus.
     Raises ConfigError naming the file or option, the key, and the nearest valid one.
     """
     path = Path(path)
-    values = read_yaml(path)
+    values = read_layers(path)
     for setting in settings or []:
         apply_setting(values, setting)
     if corpus_dir is not None:
