@@ -89,6 +89,9 @@ def _rate_interval(
     clusters, count, unit = _clusters(speakers, len(total))
     columns = np.stack([_sum_by(clusters, wrong, count), _sum_by(clusters, total, count)])
     estimate = 100.0 * wrong.sum() / total.sum()
+    if count == 1:
+        # One utterance says nothing of others; without this its interval would be a point, which excludes 0.
+        return Interval(float(estimate), max(-100.0, least), max(100.0, float(estimate)), unit, count)
     if interval_kind(unit, count) == "bootstrap":
         sums = _resampled_sums(columns, resamples, seed)
         return _interval(estimate, 100.0 * sums[0] / sums[1], unit, count)

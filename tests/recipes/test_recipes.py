@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import soundfile
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -25,8 +26,8 @@ def common(folder: Path, *settings: str) -> list[str]:
     return places + [part for setting in settings for part in ("--set", setting)]
 
 
-def results(folder: Path) -> dict[str, dict]:
-    found = json.loads((folder / "exp" / "feedforward" / "seed1" / "results.json").read_text())
+def results(folder: Path, system: str = "") -> dict[str, dict]:
+    found = json.loads((folder / "exp" / "feedforward" / "seed1" / system / "results.json").read_text())
     return {row["name"]: row for row in found["rows"]}
 
 
@@ -104,3 +105,67 @@ def test_fsdd_connected_digits_of_unseen_speakers(tmp_path, corpora):
 def test_missing_corpus_is_one_paragraph(tmp_path):
     result = run_sh("--conf", "conf/fsdd.yaml", "--corpus-dir", os.fspath(tmp_path / "nowhere"), *common(tmp_path), check=False)
     assert result.returncode in (1, 2) and "nowhere" in result.stderr and "Traceback" not in result.stderr
+
+
+def cut_librispeech(source: Path, target: Path, seconds: dict[str, dict[str, float]]) -> None:
+    """A LibriSpeech of some speakers with so many seconds of each, made of links to the recordings and of shorter transcript files."""
+    for part, speakers in seconds.items():
+        for speaker, wanted in speakers.items():
+            left = wanted
+            for transcripts in sorted((source / part / speaker).glob("*/*.trans.txt")):
+                folder = target / part / speaker / transcripts.parent.name
+                folder.mkdir(parents=True)
+                kept = []
+                for line in transcripts.read_text(encoding="utf-8").splitlines():
+                    recording = transcripts.parent / f"{line.split()[0]}.flac"
+                    if left > 0:
+                        left -= soundfile.info(recording).duration
+                        (folder / recording.name).symlink_to(recording.resolve())
+                        kept.append(line + "\n")
+                (folder / transcripts.name).write_text("".join(kept), encoding="utf-8")
+                if left <= 0:
+                    break
+            assert left <= 0, f"{part}/{speaker} has no {wanted} seconds"
+
+
+TEN_MINUTES = {
+    "train-clean-5": {
+        **dict.fromkeys(["19", "32", "118", "163", "226", "332"], 75.0),
+        **dict.fromkeys(["2136", "1898"], 60.0),
+    },
+    "test-other": {"1688": 20.0},
+}
+
+
+def test_ten_minutes_of_large_vocabulary_speech(tmp_path, corpora):
+    cut_librispeech(corpora / "LibriSpeech", tmp_path / "LibriSpeech", TEN_MINUTES)
+    text = corpora / "lm-text"
+    settings = (
+        'corpus.options.dev_speakers=["2136"]',
+        'corpus.options.test_speakers=["1898"]',
+        f"lang.dictionary={text / 'cmudict.txt'}",
+        f"lang.texts=[{text / 'librispeech-train-text.txt.gz'}]",
+        "lang.vocabulary=5000",
+        "lang.prune_to=[40000,20000]",
+        "lang.num_units=160",
+        "features.speed_perturb=[0.9,1.1]",
+        "model.layers=3",
+        "model.width=256",
+        "train.batch_size=128",
+        "train.epochs=8",
+        "train.epoch_share=1",
+        "experiment.budgets=[0.25]",
+        "rtf.utterances=3",
+    )
+    options = common(tmp_path, *settings)
+    run_sh("--conf", "conf/mini_librispeech_reduced.yaml", "--corpus-dir", str(tmp_path / "LibriSpeech"), *options)
+    rows = results(tmp_path, "systems/every_3rd_frame")
+    assert set(rows) == {"dense", "small_dense@0.25", "dropout_compaction@0.25"}
+    for row in rows.values():
+        # Eight minutes of training speech, a speaker not among them, 5000 words: between a third and four fifths are wrong.
+        assert 33 < row["wer"] < 80, row["name"]
+        assert set(row["extra"]) == {"test_other", "all"} and row["wer"] < row["extra"]["test_other"]["wer"] + 40
+    assert rows["dropout_compaction@0.25"]["units"] == rows["small_dense@0.25"]["units"]
+    assert rows["dropout_compaction@0.25"]["speedup"]["model"] > 1.5
+    report = json.loads((tmp_path / "exp" / "align" / "report.json").read_text())
+    assert report["units"] == 160 and report["failed"] == []

@@ -193,3 +193,9 @@ def test_what_cannot_be_measured_is_refused() -> None:
         ratio_interval(np.ones((2, 3)), np.ones((2, 4)))
     with pytest.raises(MeasurementError, match="above 0"):
         ratio_interval(np.ones((2, 3)), np.zeros((2, 3)))
+
+
+def test_one_utterance_decides_nothing():
+    difference = difference_interval([[3.0]], [[9.0]], [20], ["a"])
+    assert difference.estimate == -30 and outcome(difference.bounds) == "tie"
+    assert wer_interval([3], [20], ["a"]).bounds == (0, 100)
