@@ -1,8 +1,8 @@
 """Stage 4: label every frame with an output unit, from nothing but transcripts; then the decoding graph of these units.
 
 Uniform alignment, then single Gaussians, then rounds of a small net and realignment; with `lang.tying` then left biphone units and
-rounds with them. Alignment is the decoder's search on a linear graph. Rounds use utterances that are no copies of others; the last one
-labels all, and dev.
+rounds with them. Alignment is the decoder's search on a linear graph. Rounds use utterances that are no copies of others; after the last one
+copies get the labels of their originals, stretched, and dev is labelled.
 """
 
 from __future__ import annotations
@@ -110,10 +110,10 @@ class FlatStart:
             scorer = NetScorer(net, torch.from_numpy(log_prior(state.train, state.units.num_units)))
         dev = state.dev
         if step.everything:
-            chosen = self.train.usable
             dev = self.labeller.labels(self.dev, state.units, self.dev.usable, scorer, f"{step.name}, dev")
         labels = self.labeller.labels(self.train, state.units, chosen, scorer, step.name)
         moved = compare(step.name, self.train, state.train, labels, state.units)
+        labels = self.train.spread(labels) if step.everything else labels
         return Labelling(state.units, labels, dev, [*state.report, moved])
 
 
