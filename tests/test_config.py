@@ -9,7 +9,7 @@ from conftest import REPOSITORY
 
 from dropasr import stamps
 from dropasr.cli import check_components, load
-from dropasr.config import Config, load_config, read_yaml, rows
+from dropasr.config import Config, load_config, read_layers, rows
 from dropasr.errors import ConfigError
 from dropasr.methods import makes_smaller
 from dropasr.models import build_model
@@ -55,7 +55,7 @@ def test_every_model_loads_and_builds(path: Path):
 
 @pytest.mark.parametrize("path", METHODS, ids=identity)
 def test_every_method_loads(path: Path):
-    smaller = makes_smaller(path.stem, {"method": path.stem, **read_yaml(path)})
+    smaller = makes_smaller(path.stem, {"method": path.stem, **read_layers(path)})
     config = configuration("--method", path.stem) if smaller else configuration("--set", f"experiment.small=[{path.stem}]")
     check_components(config)
     assert path.stem in (config.experiment.compact if smaller else config.experiment.small)

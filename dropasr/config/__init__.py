@@ -8,7 +8,7 @@ adding one is one file. Nothing in this package imports torch, so that a finishe
 from dropasr.config.base import REPOSITORY, Options, nearest, parse_options
 from dropasr.config.corpus import CorpusConfig, FeaturesConfig, LangConfig, TextConfig
 from dropasr.config.experiment import CTC_OPTIONS, AlignConfig, DecodeConfig, ExperimentConfig, RtfConfig, TrainConfig
-from dropasr.config.loading import Config, Row, apply_setting, load_config, read_yaml, rows
+from dropasr.config.loading import Config, Row, apply_setting, load_config, read_layers, rows
 from dropasr.config.system import has_own_graph, system_folder, system_name, system_slug
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "load_config",
     "nearest",
     "parse_options",
-    "read_yaml",
+    "read_layers",
     "rows",
     "system_folder",
     "system_name",

@@ -161,7 +161,7 @@ def _component(folder: Path, kind: str, name: str, overrides: dict[str, Any]) ->
     path = folder / kind / f"{name}.yaml"
     if not path.exists():
         path = REPOSITORY / "conf" / kind / f"{name}.yaml"
-    return {**read_yaml(path), **overrides}
+    return {**read_layers(path), **overrides}
 
 
 def load_config(

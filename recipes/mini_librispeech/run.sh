@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Three seeds of conf/mini_librispeech.yaml, pooled to RESULTS.md and results.json here, with the claims. About three hours per seed on 2 cores.
+# Three seeds of mini LibriSpeech, pooled to RESULTS.md and results.json here, with the claims. About three hours per seed on 2 cores.
 #
 #   bash recipes/mini_librispeech/run.sh --corpus-dir …/LibriSpeech [options of run.sh]
 #
@@ -8,6 +8,5 @@ set -euo pipefail
 
 recipe=$(dirname "${BASH_SOURCE[0]}")
 root=$(realpath --relative-to="$PWD" "$recipe/../..") # relative, so that the recorded commands hold on other machines
-exec bash "$root/local/recipe.sh" "$recipe" --conf "$root/conf/mini_librispeech.yaml" \
-  --data-dir "$root/data/mini_librispeech" --exp-dir "$root/exp/mini_librispeech" \
-  --set "corpus.note=The recordings behind these rows had been coded with Ogg Opus at 31 kb/s before they came to the toolkit as FLAC." "$@"
+exec bash "$root/local/recipe.sh" "$recipe" --conf "$root/recipes/mini_librispeech/conf.yaml" \
+  --data-dir "$root/data/mini_librispeech" --exp-dir "$root/exp/mini_librispeech" "$@"
