@@ -24,15 +24,15 @@ rtf: {utterances: 4, repeats: 2}
 
 @pytest.fixture(scope="session")
 def corpora() -> Path:
-    """Folder with unpacked corpora of real speech (`waves_yesno`, `free-spoken-digit-dataset`), named by DROPASR_CORPORA."""
+    """Folder with unpacked corpora of real speech, named by DROPASR_CORPORA."""
     folder = os.environ.get("DROPASR_CORPORA")
     if folder and Path(folder).is_dir():
         return Path(folder)
     if os.environ.get("ALLOW_NO_CORPORA") == "1":
         pytest.skip("no corpora (ALLOW_NO_CORPORA=1)")
     pytest.fail(
-        f"tests on real speech need unpacked corpora: DROPASR_CORPORA is {folder!r}, expected a folder with waves_yesno and"
-        " free-spoken-digit-dataset. Set it, or skip these tests with ALLOW_NO_CORPORA=1."
+        f"tests on real speech need unpacked corpora: DROPASR_CORPORA is {folder!r}, expected a folder with waves_yesno,"
+        " free-spoken-digit-dataset, LibriSpeech and lm-text. Set it, or skip these tests with ALLOW_NO_CORPORA=1."
     )
 
 
