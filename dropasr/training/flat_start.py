@@ -1,8 +1,8 @@
 """Stage 4: label every frame with an output unit, from nothing but transcripts; then the decoding graph of these units.
 
 Uniform alignment, then single Gaussians, then rounds of a small net and realignment; with `lang.tying` then left biphone units and
-rounds with them. Alignment is the decoder's search on a linear graph. Rounds use utterances that are no copies of others; after the last one
-copies get the labels of their originals, stretched, and dev is labelled.
+rounds with them. Alignment is the decoder's search on a linear graph. The rounds before tying use utterances that are no copies of others; those
+after it (without tying, the last one) label all, and dev.
 """
 
 from __future__ import annotations
@@ -67,14 +67,19 @@ class FlatStart:
     dev: Split
 
     def train_net(self, state: Labelling, folder: Path, number: int, name: str) -> AcousticModel:
-        """A small net trained on the labels so far; a killed training goes on, but not with another configuration or other labels."""
+        """A small net trained on the labels so far; a killed training goes on, but not with another configuration or other labels.
+
+        Where copies at other speeds have labels, an epoch has as many frames as the originals, drawn from all copies: a net that sees a frame
+        twice learns its label by heart, and then aligns as before.
+        """
         torch.manual_seed(SEED)
         config, store = self.config.align, self.train.store
         bins = range(self.config.features.num_mel_bins)
         net = FeedForward(bins, (5, 5), [config.width] * config.layers, state.units.num_units)
         options = TrainConfig(epochs=config.epochs, batch_size=256, learning_rate=0.05, final_learning_rate=0.1, constant_share=0.4)
-        copied, chosen = store.frames.nbytes <= MAX_COPY_BYTES, np.array(self.train.originals)
-        sampler = FrameSampler(store, state.train, net.context, options.batch_size, chosen, SEED + number, copied)
+        copied, chosen = store.frames.nbytes <= MAX_COPY_BYTES, np.array(self.train.labelled(state.train))
+        parts = round(len(chosen) / len(self.train.originals))
+        sampler = FrameSampler(store, state.train, net.context, options.batch_size, chosen, SEED + number, copied, parts)
         method = BaseMethod(CommonOptions(method="dense"), Schedule(options.epochs, sampler.steps_per_epoch, SEED))
 
         def say(text: str) -> None:
@@ -82,7 +87,7 @@ class FlatStart:
 
         labels_hash, store_hash = sha256_bytes(state.train.tobytes()), sha256_file(store.folder / "index.json")
         identity = hash_of([config.model_dump(), net.dims, labels_hash, store_hash])
-        samplers = Samplers(sampler, sampler, sampler, sampler)
+        samplers = Samplers(sampler, sampler, sampler, sampler.subset(np.array(self.train.originals)))
         return Trainer(net, method, samplers, options, folder, SEED, say=say, identity=identity).run()
 
     def tie(self, state: Labelling) -> Labelling:
@@ -110,10 +115,10 @@ class FlatStart:
             scorer = NetScorer(net, torch.from_numpy(log_prior(state.train, state.units.num_units)))
         dev = state.dev
         if step.everything:
+            chosen = self.train.usable
             dev = self.labeller.labels(self.dev, state.units, self.dev.usable, scorer, f"{step.name}, dev")
         labels = self.labeller.labels(self.train, state.units, chosen, scorer, step.name)
         moved = compare(step.name, self.train, state.train, labels, state.units)
-        labels = self.train.spread(labels) if step.everything else labels
         return Labelling(state.units, labels, dev, [*state.report, moved])
 
 

@@ -97,18 +97,9 @@ class Split:
         """The frames of one utterance."""
         return slice(int(self.store.offsets[utterance]), int(self.store.offsets[utterance + 1]))
 
-    def spread(self, labels: np.ndarray) -> np.ndarray:
-        """Labels `(N,)` of the originals with those of their usable copies filled in: a copy at another speed is the original stretched."""
-        position = {self.store.ids[i]: i for i in self.originals}
-        filled = labels.copy()
-        for i in self.usable:
-            original = position.get(self.store.originals[i])
-            if original is not None and original != i:
-                found, span = labels[self.span(original)], self.span(i)
-                frames = span.stop - span.start
-                # The middle of each frame, in frames of the original.
-                filled[span] = found[(2 * np.arange(frames) + 1) * len(found) // (2 * frames)]
-        return filled
+    def labelled(self, labels: np.ndarray) -> list[int]:
+        """The usable utterances that have labels."""
+        return [i for i in self.usable if labels[self.store.offsets[i]] >= 0]
 
     def uniform(self, lexicon: Lexicon, units: OutputUnits) -> np.ndarray:
         """Labels `(N,)` of the originals by uniform alignment, -1 elsewhere."""

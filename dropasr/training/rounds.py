@@ -22,7 +22,7 @@ logger = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Round:
-    """One round; `everything`: it labels all copies and dev too, because no other search follows."""
+    """One round; `everything`: it labels all copies and dev too, for the next nets to learn from."""
 
     kind: Literal["gaussian", "net", "tying", "biphone"]
     number: int
@@ -52,7 +52,7 @@ def plan(config: Config) -> list[Round]:
     if tied:
         wanted = lang.num_units if lang.tying == "likelihood" else 0
         rounds.append(Round("tying", 0, options=(lang.tying, wanted, lang.min_count)))
-    return rounds + [Round("biphone", n, everything=n == biphones) for n in range(1, biphones + 1)]
+    return rounds + [Round("biphone", n, everything=True) for n in range(1, biphones + 1)]
 
 
 @dataclass

@@ -97,6 +97,23 @@ def test_tied_labels_of_all_copies_and_dev(paths, biphone_rounds):
         assert spoken == wanted
 
 
+def test_a_second_round_learns_from_copies(paths, monkeypatch):
+    """The first round with tied units has labels of originals alone; the second one draws the same number of frames from all copies."""
+    frames, real = {}, flat_start.FrameSampler
+
+    def sampler(store, labels, context, batch_size, utterances, *rest):
+        made = real(store, labels, context, batch_size, utterances, *rest)
+        frames[len(frames)] = (sum(len(batch[1]) for batch in made.epoch(0)), len(utterances))
+        return made
+
+    monkeypatch.setattr(flat_start, "FrameSampler", sampler)
+    run(config(lang=TIED, align={"biphone_rounds": 2, "net_rounds": 1}), paths)
+    store = FrameStore.open(paths.features("train"))
+    originals = sum(np.diff(store.offsets)[i] for i in range(len(store)) if store.ids[i] == store.originals[i])
+    assert [utterances for _, utterances in frames.values()] == [30, 30, 60]
+    assert frames[0][0] == frames[1][0] == originals and frames[2][0] == pytest.approx(store.num_frames / 2, abs=1)
+
+
 def test_labels_of_phones_end_without_tying(paths):
     state = run(config(), paths)
     assert state.units == OutputUnits(("A", "B", "C"), 2, 1) and (state.train >= 0).all()
@@ -194,20 +211,3 @@ def test_utterances_that_cannot_be_aligned(paths, tmp_path):
     assert split.usable == split.originals == [0] and split.failed == ["unknown", "short"]
     with pytest.raises(DataError, match=r"1 of 3 utterances have fewer frames than their transcript needs \(short, …\); at most 0 may"):
         Split.of(store, LEXICON, units, 0.0)
-
-
-def test_copies_get_the_labels_of_their_originals_stretched(tmp_path):
-    lengths = {"a": 9, "sp0.9-a": 10, "sp1.1-a": 8, "b": 4, "sp0.9-b": 5}
-    with FrameStoreWriter(tmp_path / "train", MEL, "float32") as writer:
-        for name, frames in lengths.items():
-            original = {"original": name[-1]} if name.startswith("sp") else {}
-            writer.add(name, "s", ["ab"], frames / 100, np.zeros((frames, MEL), np.float32), **original)
-    store = FrameStore.open(tmp_path / "train")
-    split = Split(store, [0, 1, 2, 3], [0, 3])  # the copy of b is not usable
-    labels = np.full(store.num_frames, -1, np.int32)
-    labels[split.span(0)], labels[split.span(3)] = np.arange(9), np.arange(100, 104)
-    found = split.spread(labels)
-    for i, frames in ((1, 10), (2, 8)):
-        # The frame of the original that has the middle of the copy's frame, in seconds of an utterance that lasts one.
-        assert found[split.span(i)].tolist() == [int((t + 0.5) / frames * 9) for t in range(frames)]
-    assert (found[split.span(4)] == -1).all() and (found[split.span(0)] == labels[split.span(0)]).all()
