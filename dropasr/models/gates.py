@@ -60,7 +60,7 @@ def sample_mask(generator: np.random.Generator, count: int, retention: torch.Ten
 
 
 def sampled(generator: np.random.Generator, retention: torch.Tensor, inverse_scale: bool = False) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A multiplier that draws a fresh mask per frame or sequence; `inverse_scale` divides by the retention probability (inverted dropout)."""
+    """A multiplier that draws fresh masks, one per row; `inverse_scale` divides by the retention probability (inverted dropout)."""
 
     def multiplier(units: torch.Tensor) -> torch.Tensor:
         mask = sample_mask(generator, units.shape[0], retention)
