@@ -3,8 +3,9 @@
     python benchmarks/frame_store.py [--threads 1] [--frames 400000] [--steps 40] [--wanted 10]
 
 The frames are random, the net is 4 hidden layers of 1024 units on 17 spliced frames of 40 features, as in the main job,
-in bfloat16 autocast where the processor has it. Beside frames, whole utterances for CTC are drawn, at every frame and at every third
-(frames per second of the net), and masking is timed. Ends with exit code 1 if the slowest sampler is below the wanted ratio.
+in bfloat16 autocast where the processor has it. Beside frames, whole utterances for CTC and pieces for nets that read
+sequences are drawn, at every frame and at every third (frames per second of the net), and masking is timed.
+Ends with exit code 1 if the slowest sampler is below the wanted ratio.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 
 from dropasr.data.batches import FrameSampler
+from dropasr.data.chunks import ChunkSampler
 from dropasr.data.masking import MaskOptions, mask_spliced
 from dropasr.data.sequences import SequenceSampler, TokenSequences
 from dropasr.data.store import FrameStore, FrameStoreWriter
@@ -48,7 +50,7 @@ def make_store(folder: Path, num_frames: int) -> FrameStore:
     return FrameStore.open(folder)
 
 
-def sampler_speed(sampler: FrameSampler | SequenceSampler, steps: int) -> float:
+def sampler_speed(sampler: FrameSampler | ChunkSampler | SequenceSampler, steps: int) -> float:
     """Inputs per second of drawing batches, the shuffle of the epoch included; the median of three passes."""
     speeds = []
     for epoch in range(3):
@@ -117,6 +119,10 @@ def main() -> int:
         for stride in (1, 3):
             name = f"whole utterances, every {stride}. frame"
             fed[name] = sampler_speed(SequenceSampler(store, tokens, CONTEXT, BATCH_FRAMES, frame_subsampling=stride), arguments.steps)
+            print(f"sampler, {name}: {fed[name]:,.0f} frames/s")
+            name = f"pieces of 100 frames after 40 others, every {stride}. frame"
+            pieces = ChunkSampler(store, labels, (40, 0), 100, BATCH_FRAMES, frame_subsampling=stride)
+            fed[name] = sampler_speed(pieces, arguments.steps)
             print(f"sampler, {name}: {fed[name]:,.0f} frames/s")
     print(f"masking: {masking:,.0f} frames/s")
     print(f"training step {LAYERS}x{WIDTH}, batch {BATCH}, {'bfloat16 autocast' if bfloat16 else 'float32'}: {step:,.0f} frames/s")

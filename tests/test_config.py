@@ -113,7 +113,8 @@ def test_lattices_are_asked_of_the_backend_that_auto_stands_for(tiny_yaml, monke
 
 
 def test_a_configuration_lies_over_its_base(tmp_path: Path):
-    (tmp_path / "large.yaml").write_text("corpus: {name: large, prepare: p.py, options: {a: 1, b: [1, 2]}}\ntrain: {epochs: 9, momentum: 0.5}\n")
+    corpus = "corpus: {name: large, prepare: p.py, options: {a: 1, b: [1, 2]}}\n"
+    (tmp_path / "large.yaml").write_text(corpus + "train: {epochs: 9, momentum: 0.5}\n")
     (tmp_path / "middle.yaml").write_text("base: large.yaml\ncorpus: {options: {b: [3]}}\n")
     (tmp_path / "small.yaml").write_text("base: middle.yaml\ncorpus: {name: small}\ntrain: {epochs: 2}\n")
     config = load_config(tmp_path / "small.yaml")

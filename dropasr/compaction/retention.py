@@ -1,7 +1,9 @@
 """Gradients of the log marginal likelihood with respect to retention probabilities, the prior over them, and their signal.
 
 Source of objective, prior and score estimator: Kubo, Tucker, Wiesler 2016. All gradients are means over items: frames with their labels
-(a mask per frame), or, under CTC, utterances with the log probability per token of their tokens (a mask per utterance).
+(a mask per frame), or, under CTC, utterances with the log probability per token of their tokens (a mask per utterance). Nets that read
+sequences have a mask per piece. The objective of frames, the mean of `log E p(k | x, M)`, stays as it is where frames of a piece share M:
+each frame weighs the same direction `d log p(M) / d pi`. Fewer masks mean more noise: many short pieces are better than few long ones.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from dropasr.data.chunks import Chunks, Inputs
 from dropasr.data.sequences import SequenceTargets
 from dropasr.lang.ctc import sequence_losses
 from dropasr.models.base import AcousticModel
@@ -48,7 +51,7 @@ def prior_curvature(at: float, beta: float) -> float:
     return (1 - beta) / (at * (1 - at) ** 2)
 
 
-def _log_correct(net: AcousticModel, inputs: torch.Tensor, targets: Targets) -> torch.Tensor:
+def _log_correct(net: AcousticModel, inputs: Inputs, targets: Targets) -> torch.Tensor:
     """Log probability of each item's target: of a frame's label, or of an utterance's tokens divided by their number."""
     logits = net(inputs).float()
     if isinstance(targets, SequenceTargets):
@@ -56,9 +59,23 @@ def _log_correct(net: AcousticModel, inputs: torch.Tensor, targets: Targets) -> 
     return -functional.cross_entropy(logits, targets, reduction="none")
 
 
-def _per_row(masks: list[torch.Tensor], targets: Targets) -> list[torch.Tensor]:
-    """Masks `(items, H)` repeated for the rows `(N, H)` that the items consist of."""
-    return [mask[targets.utterance_of_row] for mask in masks] if isinstance(targets, SequenceTargets) else masks
+def _num_masks(inputs: Inputs, targets: Targets) -> int:
+    """Independent masks: one per piece, utterance, or frame."""
+    return inputs.num_pieces if isinstance(inputs, Chunks) else len(targets)
+
+
+def _for_gates(masks: list[torch.Tensor], inputs: Inputs, targets: Targets) -> list[torch.Tensor]:
+    """The masks as the gates of the net take them: of utterances in spliced rows, each repeated for the rows `(N, H)` of its own."""
+    if isinstance(targets, SequenceTargets) and not isinstance(inputs, Chunks):
+        return [mask[targets.utterance_of_row] for mask in masks]
+    return masks
+
+
+def _per_mask(weight: torch.Tensor, inputs: Inputs, targets: Targets) -> torch.Tensor:
+    """Sums of the weights of all items `(items,)` that share a mask."""
+    if isinstance(inputs, Chunks) and not isinstance(targets, SequenceTargets):
+        return weight.new_zeros(inputs.num_pieces).index_add_(0, inputs.piece_of_row, weight)
+    return weight
 
 
 def _with_gates(net: AcousticModel, multipliers: list[torch.Tensor]) -> None:
@@ -68,8 +85,8 @@ def _with_gates(net: AcousticModel, multipliers: list[torch.Tensor]) -> None:
 
 @torch.no_grad()
 @torch.autocast("cpu", enabled=False)
-def score(net: AcousticModel, inputs: torch.Tensor, targets: Targets, retention: list[torch.Tensor], generator: np.random.Generator):
-    """The paper's score-function gradient with control variate 1: mean of `(w - 1) d log p(M) / d pi`, a fresh mask per item.
+def score(net: AcousticModel, inputs: Inputs, targets: Targets, retention: list[torch.Tensor], generator: np.random.Generator):
+    """The paper's score-function gradient with control variate 1: mean of `(w - 1) d log p(M) / d pi`, fresh masks.
 
     `w = p(k | x, M) / p~(k | x)`, with the expectation-scaled net below the line; two forward passes and no backward pass. Of utterances
     the ratio would degenerate, and `log w`, which it equals near 1, stands in the place of `w - 1`.
@@ -79,10 +96,11 @@ def score(net: AcousticModel, inputs: torch.Tensor, targets: Targets, retention:
     items = len(targets)
     _with_gates(net, retention)
     reference = _log_correct(net, inputs, targets)
-    masks = [sample_mask(generator, items, probabilities).float() for probabilities in retention]
-    _with_gates(net, _per_row(masks, targets))
+    masks = [sample_mask(generator, _num_masks(inputs, targets), probabilities).float() for probabilities in retention]
+    _with_gates(net, _for_gates(masks, inputs, targets))
     log_ratio = _log_correct(net, inputs, targets) - reference
     weight = log_ratio if isinstance(targets, SequenceTargets) else torch.exp(log_ratio.clamp(max=LOG_RATIO_CAP)) - 1
+    weight = _per_mask(weight, inputs, targets)
     gradients = []
     for mask, probabilities in zip(masks, retention):
         q = clipped(probabilities)
@@ -91,7 +109,7 @@ def score(net: AcousticModel, inputs: torch.Tensor, targets: Targets, retention:
     return gradients
 
 
-def mean_field(net: AcousticModel, inputs: torch.Tensor, targets: Targets, retention: list[torch.Tensor], generator: np.random.Generator):
+def mean_field(net: AcousticModel, inputs: Inputs, targets: Targets, retention: list[torch.Tensor], generator: np.random.Generator):
     """Gradient of the expectation-scaled net's log likelihood: `a_u d log p~ / d h~_u`; one backward pass, no mask variance, biased."""
     variables = [probabilities.clone().requires_grad_(True) for probabilities in retention]
     _with_gates(net, variables)
@@ -100,18 +118,18 @@ def mean_field(net: AcousticModel, inputs: torch.Tensor, targets: Targets, reten
     return [gradient.detach() for gradient in torch.autograd.grad(objective, variables)]
 
 
-def gumbel_st(net: AcousticModel, inputs: torch.Tensor, targets: Targets, retention: list[torch.Tensor], generator: np.random.Generator):
+def gumbel_st(net: AcousticModel, inputs: Inputs, targets: Targets, retention: list[torch.Tensor], generator: np.random.Generator):
     """Straight-through gradient of `E log p` with logistic noise: hard masks forward, sigmoid backward (Kubo, Cai, Bacchiani 2024)."""
-    logits, masks = [], []
+    logits, masks, count = [], [], _num_masks(inputs, targets)
     for probabilities in retention:
         logit = torch.logit(clipped(probabilities)).requires_grad_(True)
-        uniform = torch.from_numpy(generator.random((len(targets), probabilities.numel()), dtype=np.float32)).clamp(1e-6, 1 - 1e-6)
+        uniform = torch.from_numpy(generator.random((count, probabilities.numel()), dtype=np.float32)).clamp(1e-6, 1 - 1e-6)
         with torch.enable_grad():
             soft = torch.sigmoid(logit + torch.logit(uniform).to(logit.dtype))
             masks.append((soft > 0.5).to(soft.dtype) + soft - soft.detach())
         logits.append(logit)
     with torch.enable_grad():
-        _with_gates(net, _per_row(masks, targets))
+        _with_gates(net, _for_gates(masks, inputs, targets))
         objective = _log_correct(net, inputs, targets).mean()
     gradients = torch.autograd.grad(objective, logits)
     return [gradient / (clipped(p) * (1 - clipped(p))) for gradient, p in zip(gradients, retention)]
@@ -120,34 +138,38 @@ def gumbel_st(net: AcousticModel, inputs: torch.Tensor, targets: Targets, retent
 ESTIMATORS = {"score": score, "mean_field": mean_field, "gumbel_st": gumbel_st}
 
 
-def _items(inputs: torch.Tensor, targets: Targets, chosen: slice) -> tuple[torch.Tensor, Targets]:
+def _select(inputs: Inputs, targets: Targets, chosen: slice) -> tuple[Inputs, Targets]:
+    """Some of the pieces, utterances or frames."""
     if isinstance(targets, SequenceTargets):
         return targets.select(inputs, chosen)
+    if isinstance(inputs, Chunks):
+        part, kept = inputs.select(chosen)
+        return part, targets[kept]
     return inputs[chosen], targets[chosen]
 
 
 def split_half(
     name: str,
     net: AcousticModel,
-    inputs: torch.Tensor,
+    inputs: Inputs,
     targets: Targets,
     retention: list[torch.Tensor],
     generator: np.random.Generator,
     batch: int = 2048,
 ) -> list[Union[float, None]]:
-    """Correlation over units between the gradients of two halves of the items, one figure per group: how much signal, how much noise.
+    """Correlation over units between the gradients of two halves of the data, one figure per group: how much signal, how much noise.
 
-    Frames `(N, D)`, or utterances, alternate between the halves; masks are drawn independently; `batch` items are computed at a time.
-    1 is all signal, 0 a coin flip; None is not measured, of a single item, which has no second half.
+    Frames `(N, D)`, utterances or pieces of them alternate between the halves; masks are drawn independently; `batch` of them are computed
+    at a time. 1 is all signal, 0 a coin flip; None is not measured, of a single one, which has no second half.
     """
-    if len(targets) < 2:
+    if _num_masks(inputs, targets) < 2:
         return [None] * len(retention)
     halves = []
     for half in (0, 1):
-        x, y = _items(inputs, targets, slice(half, None, 2))
+        x, y = _select(inputs, targets, slice(half, None, 2))
         total = [torch.zeros_like(probabilities) for probabilities in retention]
-        for start in range(0, len(y), batch):
-            part, wanted = _items(x, y, slice(start, start + batch))
+        for start in range(0, _num_masks(x, y), batch):
+            part, wanted = _select(x, y, slice(start, start + batch))
             gradients = ESTIMATORS[name](net, part, wanted, retention, generator)
             total = [sum_ + gradient * (len(wanted) / len(y)) for sum_, gradient in zip(total, gradients)]
         halves.append(total)

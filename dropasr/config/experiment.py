@@ -56,6 +56,8 @@ class ExperimentConfig(Options):
 
 CTC_OPTIONS = ("batch_frames", "flat_start")
 """Options of `train` that play no part where the criterion is `frames`."""
+CHUNK_OPTIONS = ("chunk_frames", "chunk_batch_frames")
+"""Options of `train` that play a part where the criterion is `frames` and nets read sequences."""
 
 
 class TrainConfig(Options):
@@ -64,7 +66,11 @@ class TrainConfig(Options):
     epochs: int = Field(default=10, ge=1)
     """Total epochs of every row, retention learning and fine-tuning included."""
     batch_size: int = Field(default=512, ge=1)
-    """Frames per step."""
+    """Frames per step; nets that read sequences have chunk_batch_frames instead."""
+    chunk_frames: int = Field(default=100, ge=1)
+    """With frames and nets that read sequences, frames of the pieces that utterances are cut into, at most, contexts aside."""
+    chunk_batch_frames: int = Field(default=2000, ge=1)
+    """Frames of the pieces that make a step, contexts included."""
     learning_rate: float = Field(default=0.05, gt=0)
     """Learning rate of SGD at the start."""
     final_learning_rate: float = Field(default=0.01, gt=0, le=1)
@@ -88,7 +94,8 @@ class TrainConfig(Options):
     flat_start: float = Field(default=0.1, ge=0, lt=1)
     """With ctc, share of the steps that learn tokens spread evenly over each utterance: from random weights CTC may learn blanks only."""
     frame_subsampling: Literal[1, 3] = 1
-    """The net is evaluated at every frame or every third: with ctc in training and decoding, with frames in decoding alone."""
+    """The net is evaluated at every frame or every third: with ctc in training and decoding, with frames in decoding alone (nets that read
+    sequences: in both, at the rate that they are built for)."""
     epoch_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the frames in an epoch, 1/n with a whole n; n epochs see every frame once."""
     masking: Union[dict[str, Any], None] = None
@@ -114,7 +121,9 @@ class TrainConfig(Options):
         values = self.model_dump(mode="json")
         if self.criterion == "frames":
             values |= {key: type(self).model_fields[key].default for key in (*CTC_OPTIONS, "frame_subsampling")}
-        return values
+        # Left out where they are the usual ones: older nets were trained without them.
+        unused = [key for key in CHUNK_OPTIONS if self.criterion == "ctc" or values[key] == type(self).model_fields[key].default]
+        return {key: value for key, value in values.items() if key not in unused}
 
 
 class DecodeConfig(Options):

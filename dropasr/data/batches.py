@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -83,7 +83,11 @@ class SplicedFrames:
         utterances = np.searchsorted(self._offsets, frame_indices, side="right") - 1
         first, last = self._offsets[utterances], self._offsets[utterances + 1] - 1
         rows = np.clip(frame_indices[:, None] + self._window, first[:, None], last[:, None])
-        return self._frames.index_select(0, torch.from_numpy(rows.reshape(-1))).view(len(frame_indices), -1).float()
+        return self.at(rows).view(len(frame_indices), -1)
+
+    def at(self, positions: np.ndarray) -> torch.Tensor:
+        """The frames themselves, float32 `(*positions.shape, F)`, at int64 positions in the store."""
+        return self._frames.index_select(0, torch.from_numpy(positions.reshape(-1))).view(*positions.shape, -1).float()
 
 
 def part_of_pass(order: np.ndarray, part: int, parts: int) -> np.ndarray:
@@ -102,20 +106,62 @@ def frames_of_utterances(offsets: np.ndarray, utterances: np.ndarray) -> np.ndar
     return frames
 
 
-class PassSampler:
-    """What samplers have in common: `items` (frames, or utterances) that come once per pass of `epochs_per_pass` epochs.
+def checked_labels(store: FrameStore, labels: np.ndarray | str | Path | None) -> np.ndarray:
+    """Labels `(N,)` of the frames of a store, copied; None is those it was opened with. Raises DataError if they do not match."""
+    if isinstance(labels, (str, Path)):
+        labels = FrameStore.open(store.folder, labels).labels
+    labels = store.labels if labels is None else labels
+    if labels is None or labels.shape != (store.num_frames,):
+        found = "none" if labels is None else str(labels.shape)
+        raise DataError(f"{store.folder}: expected labels of shape ({store.num_frames},), found {found}. Run stage 4 (align) again.")
+    return np.array(labels, copy=True)
 
-    The order of a pass depends on `seed` and the number of the pass alone.
+
+class PassSampler:
+    """What samplers have in common: `items` (frames, utterances or pieces of them) that come once per pass of `epochs_per_pass` epochs.
+
+    The order of a pass depends on `seed` and the number of the pass alone. A batch is `(inputs, targets, frame_indices)`; its rows, for
+    which a net gives logits, are frames of the store at the positions `frame_indices`, one of `frame_subsampling`.
     """
 
     items: np.ndarray
     seed: int
     epochs_per_pass: int
+    frame_subsampling: int = 1
+    _folder: Path
+    _offsets: np.ndarray
     _spliced: SplicedFrames
     _joined: tuple[PassSampler, int] | None = None
 
     def _items_of(self, utterances: np.ndarray) -> np.ndarray:
         """The items of some utterances, positions in the store; DataError where there are none."""
+        raise NotImplementedError
+
+    def _checked(self, utterances: np.ndarray) -> np.ndarray:
+        """Positions of utterances as int64; DataError where the store has no such ones."""
+        utterances, total = np.asarray(utterances, np.int64), len(self._offsets) - 1
+        if not len(utterances) or utterances.min() < 0 or utterances.max() >= total:
+            raise DataError(f"{self._folder}: expected utterance positions from 0 to {total - 1}, found {utterances}.")
+        return utterances
+
+    def _without_labels(self, utterances: np.ndarray) -> DataError:
+        return DataError(f"{self._folder}: none of the {len(utterances)} utterances has labels. Run stage 4 (align) again.")
+
+    def gather(self, items: np.ndarray) -> tuple[Any, Any, torch.Tensor]:
+        """The batch of the given items."""
+        raise NotImplementedError
+
+    def sample(self, max_frames: int) -> Iterator[tuple[Any, Any, torch.Tensor]]:
+        """Batches of evenly spaced items with about `max_frames` frames of the store, or of all items if they are fewer."""
+        raise NotImplementedError
+
+    def draw(self, generator: np.random.Generator, count: int) -> tuple[Any, Any]:
+        """Inputs and targets of items drawn at random that have `count` rows, or a few more where an item has several; or of all."""
+        raise NotImplementedError
+
+    @property
+    def num_rows(self) -> int:
+        """Rows per pass."""
         raise NotImplementedError
 
     def subset(self: SamplerType, utterances: np.ndarray) -> SamplerType:
@@ -203,30 +249,19 @@ class FrameSampler(PassSampler):
         """
         if batch_size < 1:
             raise ConfigError(f"expected a batch size of 1 or more, found {batch_size}.")
-        if isinstance(labels, (str, Path)):
-            labels = FrameStore.open(store.folder, labels).labels
-        labels = store.labels if labels is None else labels
-        if labels is None or labels.shape != (store.num_frames,):
-            found = "none" if labels is None else str(labels.shape)
-            raise DataError(f"{store.folder}: expected labels of shape ({store.num_frames},), found {found}. Run stage 4 (align) again.")
-        utterances = np.arange(len(store)) if utterances is None else utterances
+        self._labels = checked_labels(store, labels)
         self.batch_size = batch_size
         self.seed = seed
         self.epochs_per_pass = epochs_per_pass
         self._spliced = SplicedFrames(store, context, in_memory)
-        self._offsets = store.offsets
-        self._labels = np.array(labels, copy=True)
-        self._folder = store.folder
-        self.items = self._items_of(utterances)
+        self._folder, self._offsets = store.folder, store.offsets
+        self.items = self._items_of(np.arange(len(store)) if utterances is None else utterances)
 
     def _items_of(self, utterances: np.ndarray) -> np.ndarray:
-        utterances, total = np.asarray(utterances, np.int64), len(self._offsets) - 1
-        if not len(utterances) or utterances.min() < 0 or utterances.max() >= total:
-            raise DataError(f"{self._folder}: expected utterance positions from 0 to {total - 1}, found {utterances}.")
-        frames = frames_of_utterances(self._offsets, utterances)
+        frames = frames_of_utterances(self._offsets, self._checked(utterances))
         frames = frames[self._labels[frames] >= 0]
         if not len(frames):
-            raise DataError(f"{self._folder}: none of the {len(utterances)} utterances has labels. Run stage 4 (align) again.")
+            raise self._without_labels(utterances)
         return frames
 
     @property
@@ -248,6 +283,18 @@ class FrameSampler(PassSampler):
         frame_indices = frame_indices.astype(np.int64, copy=False)
         labels = torch.from_numpy(self._labels[frame_indices].astype(np.int64))
         return self._spliced.gather(frame_indices), labels, torch.from_numpy(frame_indices)
+
+    @property
+    def num_rows(self) -> int:
+        return self.num_frames
+
+    def sample(self, max_frames: int) -> Iterator[Batch]:
+        indices = self.items[:: max(1, self.num_frames // max_frames)]
+        for start in range(0, len(indices), 2048):
+            yield self.gather(indices[start : start + 2048])
+
+    def draw(self, generator: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.gather(generator.choice(self.items, size=min(count, self.num_frames), replace=False))[:2]
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start_step` on; the order of a resumed epoch is that of the whole one."""

@@ -1,4 +1,5 @@
-"""Masking of frequency bands and time spans in spliced input, as in SpecAugment (Park et al., 2019) but window by window.
+"""Masking of frequency bands and time spans in the input, as in SpecAugment (Park et al., 2019): in each window of spliced frames, or in
+each piece of an utterance.
 
 torchaudio's `mask_along_axis_iid` does the same for one mask at a time, but draws from torch's global generator and takes none: a resumed
 epoch could not repeat its masks. The few lines here draw from a generator that the caller seeds.
@@ -6,10 +7,13 @@ epoch could not repeat its masks. The few lines here draw from a generator that 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from pydantic import Field
 
 from dropasr.config import Options
+from dropasr.data.chunks import Chunks, Inputs
 
 
 class MaskOptions(Options):
@@ -22,7 +26,7 @@ class MaskOptions(Options):
     time_masks: int = Field(default=1, ge=0)
     """Time spans masked in each input."""
     time_width: int = Field(default=4, ge=0)
-    """Largest width of a span, frames of the spliced window."""
+    """Largest width of a span, frames of the spliced window or of the piece."""
     share: float = Field(default=1.0, ge=0, le=1)
     """Share of the inputs that are masked at all."""
 
@@ -49,3 +53,11 @@ def mask_spliced(inputs: torch.Tensor, num_features: int, generator: torch.Gener
     chosen = torch.rand(rows, 1, 1, generator=generator) < options.share
     masked = (bands[:, None, :] | spans[:, :, None]) & chosen
     return inputs.masked_fill(masked.view(rows, size).to(inputs.device), 0.0)
+
+
+def mask_inputs(inputs: Inputs, num_features: int, generator: torch.Generator, options: MaskOptions) -> Inputs:
+    """`mask_spliced` for spliced frames and, piece by piece, contexts included, for pieces of utterances."""
+    if not isinstance(inputs, Chunks):
+        return mask_spliced(inputs, num_features, generator, options)
+    masked = mask_spliced(inputs.frames.flatten(start_dim=1), num_features, generator, options)
+    return replace(inputs, frames=masked.view_as(inputs.frames))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from dropasr.data.batches import PassSampler, SplicedFrames
+from dropasr.data.batches import SplicedFrames
+from dropasr.data.chunks import Chunks, Inputs, gather_chunks
+from dropasr.data.packing import PackedSampler, every
 from dropasr.data.store import FrameStore
 from dropasr.errors import DataError
 from dropasr.files import atomic_path
-
-BUCKET = 16
-"""Batches whose utterances are sorted by length together, so that those of one batch are about equally long."""
 
 
 @dataclass(frozen=True)
@@ -87,24 +86,28 @@ class SequenceTargets:
         """Position in the batch of the utterance that each input row belongs to, int64 `(N,)`."""
         return torch.repeat_interleave(torch.arange(len(self)), self.frames)
 
-    def select(self, inputs: torch.Tensor, chosen: slice) -> tuple[torch.Tensor, SequenceTargets]:
+    def select(self, inputs: Inputs, chosen: slice) -> tuple[Inputs, SequenceTargets]:
         """Inputs and targets of some utterances of the batch."""
         utterances = torch.arange(len(self))[chosen]
-        rows, tokens = inputs.split(self.frames.tolist()), self.tokens.split(self.lengths.tolist())
-        inputs = torch.cat([rows[i] for i in utterances])
+        if isinstance(inputs, Chunks):
+            inputs, _ = inputs.select(chosen)
+        else:
+            rows = inputs.split(self.frames.tolist())
+            inputs = torch.cat([rows[i] for i in utterances])
+        tokens = self.tokens.split(self.lengths.tolist())
         tokens = torch.cat([tokens[i] for i in utterances])
         return inputs, SequenceTargets(self.frames[utterances], tokens, self.lengths[utterances], self.subsampling)
 
 
-SequenceBatch = tuple[torch.Tensor, SequenceTargets, torch.Tensor]
+SequenceBatch = tuple[Inputs, SequenceTargets, torch.Tensor]
 
 
-class SequenceSampler(PassSampler):
+class SequenceSampler(PackedSampler):
     """Mini-batches `(inputs, targets, frame_indices)` of whole utterances, packed up to `batch_frames` frames of the store.
 
-    inputs: float32 `(N, (left+1+right)*F)`, the spliced frames of all utterances in a row, every `frame_subsampling`-th of each; targets:
-    `SequenceTargets`; frame_indices: int64 `(N,)`, positions in the store. Every utterance that has tokens comes once per pass of
-    `epochs_per_pass` epochs. Utterances of about one length come together, and the order of the batches is random.
+    inputs: float32 `(N, (left+1+right)*F)`, the spliced frames of all utterances in a row, every `frame_subsampling`-th of each, or, with
+    `chunks`, `Chunks` of which each is a whole utterance; targets: `SequenceTargets`; frame_indices: int64 `(N,)`, positions in the store.
+    Every utterance that has tokens comes once per pass of `epochs_per_pass` epochs.
     """
 
     def __init__(
@@ -117,13 +120,14 @@ class SequenceSampler(PassSampler):
         in_memory: bool = True,
         frame_subsampling: int = 1,
         epochs_per_pass: int = 1,
+        chunks: bool = False,
     ) -> None:
         """Sample from all utterances of `store`; `subset` chooses some. Raises DataError if tokens and store do not match."""
         if len(tokens) != len(store):
             raise DataError(f"{store.folder}: expected tokens of {len(store)} utterances, found {len(tokens)}. Run stage 4 (align) again.")
         self.batch_frames, self.seed = batch_frames, seed
         self.frame_subsampling, self.epochs_per_pass = frame_subsampling, epochs_per_pass
-        self._spliced = SplicedFrames(store, context, in_memory)
+        self._spliced, self._chunks = SplicedFrames(store, context, in_memory), chunks
         self._folder, self._offsets, self._lengths = store.folder, store.offsets, np.diff(store.offsets)
         self._tokens = tokens
         self.items = self._items_of(np.arange(len(store)))
@@ -148,40 +152,19 @@ class SequenceSampler(PassSampler):
         """Frames of the store per utterance."""
         return self._lengths[utterances]
 
-    def pack(self, utterances: np.ndarray) -> list[np.ndarray]:
-        """Consecutive runs of utterances of at most `batch_frames` frames, or of one utterance that is longer."""
-        batches, start, frames = [], 0, 0
-        for position, length in enumerate(self._lengths[utterances].tolist()):
-            if position > start and frames + length > self.batch_frames:
-                batches.append(utterances[start:position])
-                start, frames = position, 0
-            frames += length
-        return [*batches, utterances[start:]] if len(utterances) else []
-
-    def batches(self, epoch: int) -> list[np.ndarray]:
-        """Utterances of each batch of an epoch, in an order that depends on seed and epoch alone."""
-        order = self.order(epoch)
-        # Buckets of a number of frames: sorting all by length would put the same utterances together in every epoch.
-        bucket = np.cumsum(self._lengths[order]) // (BUCKET * self.batch_frames)
-        batches = self.pack(order[np.lexsort((-self._lengths[order], bucket))])
-        return [batches[i] for i in np.random.default_rng([self.seed, epoch, len(batches)]).permutation(len(batches))]
-
-    def steps(self, epoch: int) -> int:
-        """Batches of an epoch."""
-        return len(self.batches(epoch))
+    def rows(self, utterances: np.ndarray) -> np.ndarray:
+        """Input rows per utterance."""
+        return -(-self._lengths[utterances] // self.frame_subsampling)
 
     def gather(self, utterances: np.ndarray) -> SequenceBatch:
         """The batch of the given utterances, `(B,)` positions in the store."""
-        step = self.frame_subsampling
-        frames = -(-self._lengths[utterances] // step)
-        shift = self._offsets[utterances] - step * (np.cumsum(frames) - frames)
-        indices = step * np.arange(int(frames.sum())) + np.repeat(shift, frames)
+        frames = self.rows(utterances)
+        indices = every(self._offsets[utterances], frames, self.frame_subsampling)
         tokens = np.concatenate([self._tokens[i] for i in utterances]).astype(np.int64)
-        lengths = self._tokens.lengths[utterances]
+        lengths, step = self._tokens.lengths[utterances], self.frame_subsampling
         targets = SequenceTargets(torch.from_numpy(frames), torch.from_numpy(tokens), torch.from_numpy(lengths), step)
+        if self._chunks:
+            utterance = np.repeat(np.arange(len(utterances)), frames)
+            begin, end = self._offsets[utterances], self._offsets[utterances + 1]
+            return gather_chunks(self._spliced, begin, end, indices, utterance), targets, torch.from_numpy(indices)
         return self._spliced.gather(indices), targets, torch.from_numpy(indices)
-
-    def epoch(self, epoch: int) -> Iterator[SequenceBatch]:
-        """The batches of an epoch."""
-        for utterances in self.batches(epoch):
-            yield self.gather(utterances)

@@ -23,7 +23,7 @@ class MethodOptions(CommonOptions):
 
 
 class Method(BaseMethod):
-    """Masks per frame and unit; off once the keep probability is 1."""
+    """Masks per frame (of nets that read sequences, per piece) and unit; off once the keep probability is 1."""
 
     def keep(self, epoch: int) -> float:
         """Keep probability of an epoch (0-based)."""

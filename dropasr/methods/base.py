@@ -13,6 +13,7 @@ from pydantic import Field
 from dropasr.compaction.proof import Proof
 from dropasr.compaction.retention import Targets
 from dropasr.config import Options
+from dropasr.data.chunks import Inputs
 from dropasr.models.base import AcousticModel
 
 
@@ -43,14 +44,14 @@ class Schedule:
 
 @dataclass
 class HeldOut:
-    """Data for retention learning: `draw(generator, count)` returns spliced inputs `(N, D)` and targets of the criterion.
+    """Data for retention learning: `draw(generator, count)` returns inputs and targets of the criterion.
 
-    Under cross-entropy N is `count` and the targets are labels `(N,)`; under CTC they are `SequenceTargets` of whole utterances that have
-    `count` rows or a few more. `num_frames` is the number of rows there are.
+    Inputs are spliced frames `(N, D)` or pieces with N scored frames, where N is `count` or, with pieces and whole utterances, a few more.
+    Under cross-entropy the targets are labels `(N,)`; under CTC they are `SequenceTargets`. `num_rows` is the largest N there is.
     """
 
-    draw: Callable[[np.random.Generator, int], tuple[torch.Tensor, Targets]]
-    num_frames: int
+    draw: Callable[[np.random.Generator, int], tuple[Inputs, Targets]]
+    num_rows: int
 
 
 @dataclass
@@ -107,8 +108,8 @@ class BaseMethod:
     ) -> None:
         """Called after each training step (0-based `step` within the epoch)."""
 
-    def finish(self, net: AcousticModel, frames: torch.Tensor) -> None:
-        """Called after the last epoch: leave a net whose gates can be opened for good. `frames`: real spliced frames for a proof."""
+    def finish(self, net: AcousticModel, frames: Inputs) -> None:
+        """Called after the last epoch: leave a net whose gates can be opened for good. `frames`: real inputs for a proof."""
         open_gates(net)
 
     def tensors(self) -> dict[str, torch.Tensor]:

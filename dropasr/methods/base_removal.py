@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from dropasr.compaction.proof import compact
+from dropasr.data.chunks import Inputs
 from dropasr.errors import CompactionError
 from dropasr.methods.base import BaseMethod, CommonOptions, HeldOut, Schedule, open_gates
 from dropasr.models.base import AcousticModel, widths_for_budget
@@ -126,7 +127,7 @@ class GradualRemoval(BaseMethod):
             layers.append({"counts": counts, "kept": int((scales > 0).sum()), "total": units})
         self.report.retention.append({"epoch": round(epochs, 3), "layers": layers})
 
-    def finish(self, net: AcousticModel, frames: torch.Tensor) -> None:
+    def finish(self, net: AcousticModel, frames: Inputs) -> None:
         if self.phase == "learning":
             self.report.proofs.append(compact(net, self.scales, frames, fold=True))
             self.phase = "after"

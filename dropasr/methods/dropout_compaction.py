@@ -18,6 +18,7 @@ from pydantic import Field
 
 from dropasr.compaction.retention import ESTIMATORS, Targets, prior_curvature, prior_gradient, separatrix, split_half
 from dropasr.compaction.surgery import fold_scales
+from dropasr.data.chunks import Inputs
 from dropasr.methods.base import HeldOut
 from dropasr.methods.base_removal import GradualRemoval, RemovalOptions
 from dropasr.models.base import AcousticModel
@@ -93,14 +94,14 @@ class Method(GradualRemoval):
                 group.gate.multiplier = probabilities
 
     def _measure_signal(self, net: AcousticModel, held_out: HeldOut) -> None:
-        inputs, targets = held_out.draw(self.generator, min(self.options.signal_frames, held_out.num_frames))
+        inputs, targets = held_out.draw(self.generator, min(self.options.signal_frames, held_out.num_rows))
         for name in ESTIMATORS:
             correlation = split_half(name, net, inputs, targets, self.scales, self.generator, self.options.frames_per_update)
             self.report.estimators[name] = {"split_half": correlation, "frames": len(inputs)}
             text = " ".join("–" if value is None else f"{value:.3f}" for value in correlation)
             self.report.messages.append(f"signal of {name} (split-half correlation per layer, {len(inputs)} held-out frames): {text}")
 
-    def _note_signals(self, net: AcousticModel, inputs: torch.Tensor, targets: Targets, place: dict[str, Any]) -> None:
+    def _note_signals(self, net: AcousticModel, inputs: Inputs, targets: Targets, place: dict[str, Any]) -> None:
         # Masks of its own: measuring must not change what is drawn for learning.
         generator = np.random.default_rng([self.schedule.seed, place["pass"], place["update"]])
         found = {name: split_half(name, net, inputs, targets, self.scales, generator) for name in ESTIMATORS}

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol, Union
 
-import numpy as np
 import torch
 from torch.nn import functional
 
 from dropasr.config import TrainConfig
 from dropasr.data.batches import FrameSampler
+from dropasr.data.chunks import ChunkSampler
 from dropasr.data.sequences import SequenceSampler, SequenceTargets
 from dropasr.lang.ctc import best_path, sequence_losses, spread_labels
-from dropasr.methods.base import HeldOut
 from dropasr.models.base import AcousticModel
 from dropasr.scoring.wer import score_utterance
 from dropasr.training.schedules import autocast
 
-Sampler = Union[FrameSampler, SequenceSampler]
+Sampler = Union[FrameSampler, ChunkSampler, SequenceSampler]
 Soft = Union[torch.Tensor, None]
 """Posteriors `(N, K)` of a teacher, if there is one."""
 
@@ -39,14 +38,8 @@ class Criterion(Protocol):
     def loss(self, logits: torch.Tensor, targets: Any, progress: float, soft: Soft, soft_weight: float) -> Loss:
         """Loss of a batch with logits `(N, K)`, when the share `progress` of all steps is done."""
 
-    def num_frames(self, targets: Any) -> int:
-        """Frames of the store that a batch stands for."""
-
     def figures(self, net: AcousticModel, sampler: Any, config: TrainConfig) -> tuple[float, float]:
         """Loss in nats and error in percent on evenly spaced parts of a sampler, gates as they are."""
-
-    def held_out(self, sampler: Any) -> HeldOut:
-        """Batches for retention learning."""
 
 
 def frame_loss(logits: torch.Tensor, labels: torch.Tensor, teacher: Soft, teacher_weight: float) -> torch.Tensor:
@@ -76,28 +69,20 @@ class FrameCriterion:
         loss = frame_loss(logits, targets, soft, soft_weight)
         return Loss(loss, float(loss.detach()), len(targets))
 
-    def num_frames(self, targets: torch.Tensor) -> int:
-        return len(targets)
-
     @torch.no_grad()
-    def figures(self, net: AcousticModel, sampler: FrameSampler, config: TrainConfig, max_frames: int = 16384) -> tuple[float, float]:
+    def figures(
+        self, net: AcousticModel, sampler: Union[FrameSampler, ChunkSampler], config: TrainConfig, max_frames: int = 16384
+    ) -> tuple[float, float]:
         net.eval()
-        indices = sampler.frame_indices[:: max(1, len(sampler.frame_indices) // max_frames)]
         loss = errors = 0.0
-        for start in range(0, len(indices), 2048):
-            inputs, labels, _ = sampler.gather(indices[start : start + 2048])
+        frames = 0
+        for inputs, labels, _ in sampler.sample(max_frames):
             with autocast(config.precision):
                 logits = net(inputs)
             loss += float(functional.cross_entropy(logits.float(), labels, reduction="sum"))
             errors += float((logits.argmax(dim=1) != labels).sum())
-        return loss / len(indices), 100 * errors / len(indices)
-
-    def held_out(self, sampler: FrameSampler) -> HeldOut:
-        def draw(generator: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-            chosen = generator.choice(sampler.frame_indices, size=min(count, len(sampler.frame_indices)), replace=False)
-            return sampler.gather(chosen)[:2]
-
-        return HeldOut(draw, len(sampler.frame_indices))
+            frames += len(labels)
+        return loss / frames, 100 * errors / frames
 
 
 class CtcCriterion:
@@ -123,16 +108,11 @@ class CtcCriterion:
             loss = (1 - soft_weight) * loss + soft_weight * _soft_losses(log_posteriors, soft).sum() / unit
         return Loss(loss, value, len(targets.tokens))
 
-    def num_frames(self, targets: SequenceTargets) -> int:
-        return int(targets.frames.sum()) * targets.subsampling
-
     @torch.no_grad()
     def figures(self, net: AcousticModel, sampler: SequenceSampler, config: TrainConfig, max_frames: int = 65536) -> tuple[float, float]:
         net.eval()
-        chosen = sampler.utterances[:: max(1, sampler.num_frames // max_frames)]
         loss = errors = tokens = 0.0
-        for utterances in sampler.pack(chosen):
-            inputs, targets, _ = sampler.gather(utterances)
+        for inputs, targets, _ in sampler.sample(max_frames):
             with autocast(config.precision):
                 logits = net(inputs)
             log_posteriors = functional.log_softmax(logits.float(), dim=1)
@@ -142,16 +122,6 @@ class CtcCriterion:
                 errors += score_utterance("", reference.tolist(), best_path(scores)).errors
             tokens += len(targets.tokens)
         return loss / tokens, 100 * errors / tokens
-
-    def held_out(self, sampler: SequenceSampler) -> HeldOut:
-        """`draw` gives whole utterances, as many as `count` input rows need and at least one."""
-
-        def draw(generator: np.random.Generator, count: int) -> tuple[torch.Tensor, SequenceTargets]:
-            order = generator.permutation(sampler.utterances)
-            rows = np.cumsum(-(-sampler.lengths(order) // sampler.frame_subsampling))
-            return sampler.gather(order[: int(np.searchsorted(rows, count)) + 1])[:2]
-
-        return HeldOut(draw, sampler.num_frames // sampler.frame_subsampling)
 
 
 CRITERIA: dict[str, type] = {"frames": FrameCriterion, "ctc": CtcCriterion}

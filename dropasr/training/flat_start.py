@@ -1,8 +1,8 @@
 """Stage 4: label every frame with an output unit, from nothing but transcripts; then the decoding graph of these units.
 
 Uniform alignment, then single Gaussians, then rounds of a small net and realignment; with `lang.tying` then left biphone units and
-rounds with them. Alignment is the decoder's search on a linear graph. The rounds before tying use utterances that are no copies of others; those
-after it (without tying, the last one) label all, and dev.
+rounds with them. Alignment is the decoder's search on a linear graph. The rounds
+before tying use utterances that are no copies of others; those after it (without tying, the last one) label all, and dev.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class FlatStart:
     def train_net(self, state: Labelling, folder: Path, number: int, name: str) -> AcousticModel:
         """A small net trained on the labels so far; a killed training goes on, but not with another configuration or other labels.
 
-        Where copies at other speeds have labels, an epoch has as many frames as the originals, drawn from all copies: a net that sees a frame
-        twice learns its label by heart, and then aligns as before.
+        Where copies at other speeds have labels, an epoch has as many frames as the originals, drawn from all copies: a net that sees a
+        frame twice learns its label by heart, and then aligns as before.
         """
         torch.manual_seed(SEED)
         config, store = self.config.align, self.train.store

@@ -28,5 +28,5 @@ def show(config: Config, paths: Paths, name: str, count: int = 10) -> Iterator[s
         if isinstance(units, PieceUnits):
             found = [units.pieces[token] for token in best_path(net.logits(frames, config.train.frame_subsampling))]
         else:
-            found = greedy(net.logits(frames), units)
+            found = greedy(net.logits(frames, net.stride), units)
         yield f"{store.ids[index]}: {' '.join(store.texts[index])}\n    {' '.join(found)}"

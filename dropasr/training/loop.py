@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dropasr.config import TrainConfig, parse_options
-from dropasr.data.masking import MaskOptions, mask_spliced
+from dropasr.data.masking import MaskOptions, mask_inputs
 from dropasr.methods.base import BaseMethod, HeldOut
 from dropasr.models.base import AcousticModel
 from dropasr.training.checkpoints import load_training, restore_momentum, save_training
@@ -95,7 +95,7 @@ class Trainer:
             group["lr"] = learning_rate(self.config, progress)
         soft = self.teacher(inputs, indices) if self.teacher is not None else None
         if self.masking is not None:
-            inputs = mask_spliced(inputs, self.samplers.all.num_features, generator, self.masking)
+            inputs = mask_inputs(inputs, self.samplers.all.num_features, generator, self.masking)
         with autocast(self.config.precision):
             logits = self.net(inputs)
         loss = self.criterion.loss(logits, targets, progress, soft, self.method.options.teacher_weight)
@@ -117,7 +117,7 @@ class Trainer:
             loss = self._step((epoch + step / steps) / self.config.epochs, inputs, targets, indices, generator)
             total += loss.value * loss.count
             counted += loss.count
-            frames += self.criterion.num_frames(targets)
+            frames += len(indices) * sampler.frame_subsampling
             with autocast(self.config.precision):
                 self.net.eval()
                 self.method.after_step(self.net, epoch, step, self.optimiser, held_out)
@@ -126,7 +126,7 @@ class Trainer:
 
     def run(self, on_epoch: Callable[[dict[str, Any]], None] = lambda figures: None) -> AcousticModel:
         """Train to the end and return the net with its gates open."""
-        held_out = self.criterion.held_out(self.samplers.held_out)
+        held_out = HeldOut(self.samplers.held_out.draw, self.samplers.held_out.num_rows)
         epochs, parts, done = self.config.epochs, self.config.epochs_per_pass, self.resume()
         if not done and epochs % parts:
             self.say(f"{parts} epochs are a pass over the data, and {epochs} epochs do not end with a whole one")

@@ -11,6 +11,7 @@ import torch
 
 from dropasr.config import Config, Row, rows
 from dropasr.data.batches import FrameSampler, utterance_subsets
+from dropasr.data.chunks import ChunkSampler
 from dropasr.data.sequences import SequenceSampler, TokenSequences
 from dropasr.data.store import FrameStore
 from dropasr.errors import CompactionError, ConfigError
@@ -44,6 +45,7 @@ def check_rows(config: Config) -> None:
     """Check what only models and methods know: options, teachers, and who may stand under large, small, compact."""
     large = config.experiment.large
     mask_options(config.train)
+    _check_rate(config)
     _check_fair(config)
     distils = False
     for label, values in config.methods.items():
@@ -60,6 +62,16 @@ def check_rows(config: Config) -> None:
         raise ConfigError(
             "experiment.small: a method under experiment.compact has a teacher, so a net distilled from scratch must stand beside it "
             "(rules of comparison): add 'distilled' to experiment.small."
+        )
+
+
+def _check_rate(config: Config) -> None:
+    """Raise ConfigError where a net that reads sequences steps over frames at another rate than the one it is to be evaluated at."""
+    net, wanted = build_model(config.model, config.features.num_mel_bins, 1), config.train.frame_subsampling
+    if net.reads_chunks and net.stride != wanted:
+        raise ConfigError(
+            f"train.frame_subsampling: expected {net.stride}, the rate of the net itself (model '{config.model['name']}'), found {wanted}. "
+            f"Set train.frame_subsampling={net.stride}, or build the net for one of {wanted} frames."
         )
 
 
@@ -109,21 +121,26 @@ def is_trained(config: Config, paths: Paths, row: Row) -> bool:
     return read_json(folder / "summary.json")["config_hash"] == row_identity(config, paths, row)
 
 
-def _sampler(config: Config, paths: Paths, split: str, context: tuple[int, int]) -> Sampler:
+def _sampler(config: Config, paths: Paths, split: str, net: AcousticModel) -> Sampler:
     train, seed = config.train, paths.seed
     parts = train.epochs_per_pass if split == "train" else 1
     if train.criterion == "ctc":
         store = FrameStore.open(paths.features(split))
         copied, tokens = store.frames.nbytes <= MAX_COPY_BYTES, TokenSequences.load(tokens_file(paths, split))
-        return SequenceSampler(store, tokens, context, train.batch_frames, seed, copied, train.frame_subsampling, parts)
+        step = train.frame_subsampling
+        return SequenceSampler(store, tokens, net.context, train.batch_frames, seed, copied, step, parts, chunks=net.reads_chunks)
     store = FrameStore.open(paths.features(split), labels=paths.align / f"{split}.npy")
-    return FrameSampler(store, None, context, train.batch_size, None, seed, store.frames.nbytes <= MAX_COPY_BYTES, parts)
+    copied = store.frames.nbytes <= MAX_COPY_BYTES
+    if net.reads_chunks:
+        sizes = train.chunk_frames, train.chunk_batch_frames
+        return ChunkSampler(store, None, net.context, *sizes, None, seed, copied, parts, net.stride)
+    return FrameSampler(store, None, net.context, train.batch_size, None, seed, copied, parts)
 
 
 def _samplers(config: Config, paths: Paths, net: AcousticModel) -> Samplers:
     kept, held_out = utterance_subsets(FrameStore.open(paths.features("train")), config.train.held_out, seed=paths.seed)
-    everything = _sampler(config, paths, "train", net.context)
-    return Samplers(everything, everything.subset(kept), everything.subset(held_out), _sampler(config, paths, "dev", net.context))
+    everything = _sampler(config, paths, "train", net)
+    return Samplers(everything, everything.subset(kept), everything.subset(held_out), _sampler(config, paths, "dev", net))
 
 
 def _teacher(config: Config, paths: Paths, name: str) -> Teacher:

@@ -8,7 +8,7 @@ from typing import Union
 import numpy as np
 import torch
 
-from dropasr.data.batches import splice
+from dropasr.data.chunks import Inputs
 from dropasr.data.store import FrameStore
 from dropasr.files import atomic_path
 from dropasr.models.base import AcousticModel
@@ -20,15 +20,18 @@ MAX_FILE_BYTES = 1 << 30
 
 @torch.no_grad()
 def write_posteriors(net: AcousticModel, store: FrameStore, path: Path, precision: str) -> None:
-    """Posteriors `(N, K)` float16 of every frame of `store`, atomically, as a memory-mappable .npy: the teacher is evaluated once."""
+    """Posteriors `(N, K)` float16 of every frame of `store`, atomically, as a memory-mappable .npy: the teacher is evaluated once.
+
+    Nets that read sequences run over whole utterances. Frames that a net with a stride does not read have zeros: no such net asks for them.
+    """
     with atomic_path(path) as temporary:
         out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=(len(store.frames), net.dims["num_outputs"]))
         for index in range(len(store.ids)):
             start, end = store.offsets[index], store.offsets[index + 1]
             frames = torch.from_numpy(np.array(store.frames[start:end], dtype=np.float32))
             with autocast(precision):
-                logits = net(splice(frames, *net.context))
-            out[start:end] = torch.softmax(logits.float(), dim=1).numpy()
+                logits = net.logits(frames, net.stride)
+            out[start : end : net.stride] = torch.softmax(logits.float(), dim=1).numpy()
         out.flush()
 
 
@@ -38,7 +41,7 @@ class FileTeacher:
     def __init__(self, path: Path) -> None:
         self.posteriors = np.load(path, mmap_mode="r")
 
-    def __call__(self, inputs: torch.Tensor, frame_indices: torch.Tensor) -> torch.Tensor:
+    def __call__(self, inputs: Inputs, frame_indices: torch.Tensor) -> torch.Tensor:
         """Posteriors `(N, K)` float32 of frames `(N,)`."""
         return torch.from_numpy(self.posteriors[frame_indices.numpy()].astype(np.float32))
 
@@ -50,8 +53,8 @@ class NetTeacher:
         self.net, self.precision = net.eval(), precision
 
     @torch.no_grad()
-    def __call__(self, inputs: torch.Tensor, frame_indices: torch.Tensor) -> torch.Tensor:
-        """Posteriors `(N, K)` float32 of spliced frames `(N, D)`."""
+    def __call__(self, inputs: Inputs, frame_indices: torch.Tensor) -> torch.Tensor:
+        """Posteriors `(N, K)` float32 of the N rows of the inputs."""
         with autocast(self.precision):
             logits = self.net(inputs)
         return torch.softmax(logits.float(), dim=1)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dropasr.data.batches import FrameSampler
+from dropasr.data.chunks import ChunkSampler
 from dropasr.data.sequences import SequenceSampler
 from dropasr.errors import CheckpointError
 
@@ -23,7 +24,15 @@ def weights(net):
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 
-@pytest.mark.parametrize("method,criterion", [*((name, "frames") for name in METHODS), ("dense", "ctc"), ("dropout_compaction", "ctc")])
+CASES = [
+    *((name, "frames") for name in METHODS),
+    *((name, "ctc") for name in ("dense", "dropout_compaction")),
+    *((name, "chunks") for name in ("annealed_dropout", "dropout_compaction")),
+    ("dropout_compaction", "ctc_chunks"),
+]
+
+
+@pytest.mark.parametrize("method,criterion", CASES)
 def test_killed_training_ends_with_identical_weights(tmp_path, method, criterion):
     whole = make_trainer(tmp_path / "whole", method, criterion)
     expected = weights(whole.run())
@@ -65,7 +74,7 @@ def test_compaction_meets_its_budget_and_proves_each_step(tmp_path):
     assert sum(trainer.retention[0]["layers"][0]["counts"]) == trainer.retention[0]["layers"][0]["total"]
 
 
-@pytest.mark.parametrize("criterion,kind", [("frames", FrameSampler), ("ctc", SequenceSampler)])
+@pytest.mark.parametrize("criterion,kind", [("frames", FrameSampler), ("ctc", SequenceSampler), ("chunks", ChunkSampler)])
 def test_a_pass_is_whole_where_held_out_frames_return_inside_it(tmp_path, monkeypatch, criterion, kind):
     """Retention learning ends in epoch 5 of 6, the last of a pass of three."""
     drawn, epoch_of = [], kind.epoch
@@ -113,7 +122,7 @@ def test_damaged_training_state_is_refused_by_name(tmp_path):
         make_trainer(tmp_path, "dense", epochs=1).resume()
 
 
-@pytest.mark.parametrize("criterion", ["frames", "ctc"])
+@pytest.mark.parametrize("criterion", ["frames", "ctc", "chunks"])
 def test_masked_and_shared_epochs_resume_bit_for_bit(tmp_path, criterion):
     options = {"masking": {"time_width": 2, "frequency_width": 3}, "epoch_share": 0.5}
     expected = weights(make_trainer(tmp_path / "whole", "annealed_dropout", criterion, **options).run())

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dropasr.config import load_config, rows
+from dropasr.config import TrainConfig, load_config, rows
 from dropasr.data.sequences import TokenSequences
 from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError
@@ -123,6 +123,7 @@ def test_identity_changes_with_what_decides_a_row_and_nothing_else(tmp_path):
     assert base == identity("small_dense@0.25", "methods.dropout_compaction.estimator=score")
     assert base == identity("small_dense@0.25", "train.frame_subsampling=3", "train.batch_frames=50", "train.flat_start=0.3")
     assert base != identity("small_dense@0.25", "train.epochs=5")
+    assert base != identity("small_dense@0.25", "train.chunk_frames=50")
     assert base != identity("small_dense@0.25", "model.width=512")
     assert base != identity("small_dense@0.25", seed=2)
     distilled = ("experiment.small=[dense,distilled]", "experiment.large=[dense,annealed_dropout]")
@@ -134,3 +135,10 @@ def test_identity_changes_with_what_decides_a_row_and_nothing_else(tmp_path):
     ctc = ("train.criterion=ctc", "lang.units=chars")
     changes = ("train.frame_subsampling=3", "train.batch_frames=50", "train.flat_start=0.3")
     assert len({identity("dense", *ctc), *(identity("dense", *ctc, change) for change in changes)}) == 4
+    assert identity("dense", *ctc) == identity("dense", *ctc, "train.chunk_frames=50", "train.chunk_batch_frames=50")
+
+
+def test_the_usual_pieces_leave_the_identity_of_older_nets_as_it_was():
+    for criterion in ("frames", "ctc"):
+        assert not [key for key in TrainConfig(criterion=criterion).training_values() if key.startswith("chunk")]
+    assert TrainConfig(chunk_batch_frames=50).training_values()["chunk_batch_frames"] == 50

@@ -12,12 +12,16 @@ import torch
 
 from dropasr.config import TrainConfig
 from dropasr.data.batches import FrameSampler, utterance_subsets
+from dropasr.data.chunks import ChunkSampler
 from dropasr.data.sequences import SequenceSampler, TokenSequences
 from dropasr.data.store import FrameStore, FrameStoreWriter
 from dropasr.methods import build_method
 from dropasr.methods.base import Schedule
 from dropasr.models.feedforward import FeedForward
 from dropasr.training.loop import Samplers, Trainer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from toy_models import ToyRecurrent  # noqa: E402 (the folder above is on the path only now)
 
 METHODS = {
     "dense": {"method": "dense"},
@@ -51,20 +55,27 @@ def make_store(folder: Path, utterances: int = 24, frames: int = 60, features: i
 def make_trainer(
     folder: Path, method: str, criterion: str = "frames", epochs: int = 5, width: int = 32, seed: int = 1, say=lambda text: None, **options
 ) -> Trainer:
-    """With CTC the tokens of an utterance are the classes of its runs of frames; unit 0 is the blank."""
+    """`criterion`: frames, ctc, or `chunks` and `ctc_chunks`, the same with a recurrent net.
+
+    With CTC the tokens of an utterance are the classes of its runs of frames; unit 0 is the blank.
+    """
     torch.set_num_threads(1)
+    criterion, chunks = criterion.replace("_chunks", "").replace("chunks", "frames"), "chunks" in criterion
     store, labels = make_store(folder / "store")
     batches = {"batch_size": 64} if criterion == "frames" else {"batch_frames": 128}
     config = TrainConfig(epochs=epochs, criterion=criterion, learning_rate=0.05, precision="float32", **batches, **options)
     torch.manual_seed(seed)
-    net = FeedForward(range(8), (2, 2), [width, width], 6 + (criterion == "ctc"))
+    outputs = 6 + (criterion == "ctc")
+    net = ToyRecurrent(8, width, outputs) if chunks else FeedForward(range(8), (2, 2), [width, width], outputs)
     kept, held_out = utterance_subsets(store, 0.2, seed)
-    if criterion == "frames":
+    if criterion == "frames" and chunks:
+        everything = ChunkSampler(store, labels, net.context, 12, 150, seed=seed, epochs_per_pass=config.epochs_per_pass)
+    elif criterion == "frames":
         everything = FrameSampler(store, labels, net.context, 64, seed=seed, epochs_per_pass=config.epochs_per_pass)
     else:
         runs = [[int(unit) + 1 for unit, _ in groupby(labels[start:end])] for start, end in zip(store.offsets, store.offsets[1:])]
         tokens = TokenSequences.from_lists(runs)
-        everything = SequenceSampler(store, tokens, net.context, 128, seed, epochs_per_pass=config.epochs_per_pass)
+        everything = SequenceSampler(store, tokens, net.context, 128, seed, epochs_per_pass=config.epochs_per_pass, chunks=chunks)
     samplers = Samplers(everything, everything.subset(kept), everything.subset(held_out), everything)
     schedule = Schedule(epochs, everything.steps_per_epoch, seed, 0.3 * net.macs_per_frame())
     return Trainer(net, build_method(method, METHODS[method], schedule), samplers, config, folder / "net", seed, say=say, identity="case")

@@ -1,0 +1,138 @@
+"""Nets that read sequences in the one training loop: every method and estimator, teachers, both frame rates, whole rows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dropasr.config import load_config
+from dropasr.data.chunks import ChunkSampler
+from dropasr.data.store import FrameStoreWriter
+from dropasr.errors import ConfigError
+from dropasr.files import read_json
+from dropasr.lang.units import OutputUnits
+from dropasr.models.checkpoint import load_net
+from dropasr.paths import Paths
+from dropasr.training.criteria import make_criterion
+from dropasr.training.rows import check_rows, is_trained, row_by_name, train_row
+from dropasr.training.teacher import FileTeacher, NetTeacher, write_posteriors
+
+sys.path.insert(0, str(Path(__file__).parent))
+from training_case import METHODS, ToyRecurrent, make_store, make_trainer  # noqa: E402 (the folder above is on the path only now)
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "synth_commands.yaml"
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_learns_frames_in_pieces(tmp_path, method):
+    trainer = make_trainer(tmp_path, method, "chunks", epochs=8)
+    large = trainer.net.macs_per_frame()
+    net = trainer.run()
+    assert trainer.history[-1]["dev_frame_error"] < 30  # six classes: chance is 83 %
+    if trainer.method.makes_smaller:
+        assert abs(net.macs_per_frame() / (0.3 * large) - 1) < 0.1  # 32 units: one unit is 8 % of the budget
+        assert trainer.compactions and trainer.compactions[-1]["units_after"] == net.widths
+        assert all(step["max_difference"] <= 1e-4 * step["largest_logit"] for step in trainer.compactions)
+
+
+def test_utterances_as_pieces_learn_tokens(tmp_path):
+    trainer = make_trainer(tmp_path, "dropout_compaction", "ctc_chunks", epochs=40)
+    trainer.run()
+    first, last = trainer.history[0], trainer.history[-1]
+    assert last["dev_ce"] < 0.75 * first["dev_ce"] and last["dev_frame_error"] < first["dev_frame_error"]
+
+
+@pytest.mark.parametrize("estimator", ["score", "mean_field", "gumbel_st"])
+def test_every_estimator_learns_from_pieces_and_notes_its_signal(tmp_path, estimator, monkeypatch):
+    options = {**METHODS["dropout_compaction"], "estimator": estimator, "signal_updates": True, "passes": 2, "updates_per_pass": 3}
+    monkeypatch.setitem(METHODS, "dropout_compaction", options)
+    trainer = make_trainer(tmp_path, "dropout_compaction", "chunks")
+    trainer.run()
+    held_out = trainer.samplers.held_out
+    assert [(item["pass"], item["update"]) for item in trainer.signals] == [(p, u) for p in (1, 2) for u in range(3)]
+    # 128 frames asked for, in pieces of 12: frames are told, not pieces.
+    assert all(128 <= item["frames"] < 128 + 12 for item in trainer.signals)
+    assert all(256 <= figures["frames"] <= held_out.num_rows for figures in trainer.estimators.values())
+
+
+def test_figures_are_those_of_all_scored_frames(tmp_path):
+    trainer = make_trainer(tmp_path, "dense", "chunks")
+    sampler, net = trainer.samplers.all, trainer.net.eval()
+    chunks, labels, _ = sampler.gather(sampler.items)
+    with torch.no_grad():
+        posteriors = torch.softmax(net(chunks), dim=1).double()
+    loss, error = make_criterion(trainer.config).figures(net, sampler, trainer.config)
+    assert loss == pytest.approx(-float(posteriors[torch.arange(len(labels)), labels].log().mean()), rel=1e-5)
+    assert error == pytest.approx(100 * float((posteriors.argmax(dim=1) != labels).double().mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_posteriors_of_a_teacher_are_those_of_whole_utterances(tmp_path, stride):
+    store, labels = make_store(tmp_path / "store", utterances=5)
+    torch.manual_seed(0)
+    net = ToyRecurrent(8, 10, 6, (60, 0), stride).eval()
+    write_posteriors(net, store, tmp_path / "posteriors.npy", "float32")
+    teacher = FileTeacher(tmp_path / "posteriors.npy")
+    # With the whole past around each piece, a net on pieces says the same.
+    other = NetTeacher(net, "float32")
+    for chunks, _, indices in ChunkSampler(store, labels, net.context, 20, 150, frame_subsampling=stride).epoch(0):
+        torch.testing.assert_close(teacher(chunks, indices), other(chunks, indices), rtol=0, atol=2e-3)
+
+
+def test_a_teacher_is_learned_from_in_pieces(tmp_path):
+    trainer = make_trainer(tmp_path, "dense", "chunks", epochs=3)
+    store, _ = make_store(tmp_path / "other")
+    write_posteriors(make_trainer(tmp_path / "teacher", "dense", "chunks", epochs=3).run(), store, tmp_path / "posteriors.npy", "float32")
+    trainer.teacher = FileTeacher(tmp_path / "posteriors.npy")
+    trainer.method.options = trainer.method.options.model_copy(update={"teacher_weight": 1.0})
+    trainer.run()
+    assert trainer.history[-1]["dev_frame_error"] < 50  # no label was seen
+
+
+def config(*settings, **model):
+    values = load_config(CONF, settings=["features.num_mel_bins=8", "train.epochs=2", *settings])
+    return values.model_copy(update={"model": {"name": "toy_recurrent", "width": 40, **model}})
+
+
+def test_the_rate_of_the_net_is_that_of_its_evaluation():
+    check_rows(config())
+    check_rows(config("train.frame_subsampling=3", subsampling=3))
+    with pytest.raises(ConfigError, match=r"frame_subsampling: expected 3.*'toy_recurrent'.*found 1. Set train.frame_subsampling=3"):
+        check_rows(config(subsampling=3))
+    with pytest.raises(ConfigError, match=r"frame_subsampling: expected 1.*found 3"):
+        check_rows(config("train.frame_subsampling=3"))
+    check_rows(load_config(CONF, settings=["train.frame_subsampling=3"]))
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_rows_of_a_table(tmp_path, stride):
+    """Small, distilled and compacted; the small net is trained from the posteriors of the large one."""
+    rows = ["experiment.small=[dense,distilled]", "experiment.budgets=[0.5]", "experiment.budget_tolerance=0.1"]
+    learning = [f"methods.dropout_compaction.{value}" for value in ("passes=2", "updates_per_pass=1", "signal_frames=64", "teacher=dense")]
+    options = [f"train.frame_subsampling={stride}", "train.chunk_frames=10", "train.chunk_batch_frames=60", "train.held_out=0.2"]
+    values = config(*rows, *learning, *options, subsampling=stride)
+    check_rows(values)
+    paths = Paths(tmp_path / "data", tmp_path / "exp", "toy_recurrent", 1)
+    units = OutputUnits(["A"], 1, 1)
+    paths.align.mkdir(parents=True, exist_ok=True)
+    units.save(paths.align / "units.json")
+    for split in ("train", "dev"):
+        with FrameStoreWriter(paths.features(split), 8, "float32") as writer:
+            for number in range(10):
+                frames = np.random.default_rng(number).standard_normal((32, 8)).astype(np.float32)
+                writer.add(f"{split}{number}", f"s{number}", ["A"], 0.32, frames)
+        np.save(paths.align / f"{split}.npy", np.arange(320, dtype=np.int32) // 4 % units.num_units)
+    for name in ("dense", "small_distilled@0.5", "dropout_compaction@0.5"):
+        train_row(values, paths, row_by_name(values, name), lambda text: None, lambda figures: None)
+        summary = read_json(paths.net(name) / "summary.json")
+        assert is_trained(values, paths, row_by_name(values, name)) and summary["history"][-1]["frames_per_second"] > 0
+        assert load_net(paths.net(name)).stride == stride and summary["teacher"] == (None if name == "dense" else "dense")
+    # An epoch of the large net stands for all 320 frames (on the slower grid, 11 scored frames of 3 each for every utterance of 32).
+    first = read_json(paths.net("dense") / "summary.json")["history"][0]
+    assert round(first["frames_per_second"] * first["seconds"]) == (320 if stride == 1 else 330)
+    posteriors = np.load(paths.net("dense") / "posteriors-train.npy")
+    assert [bool(row.any()) for row in posteriors[:32]] == [index % stride == 0 for index in range(32)]
