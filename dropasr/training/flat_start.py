@@ -1,8 +1,8 @@
 """Stage 4: label every frame with an output unit, from nothing but transcripts; then the decoding graph of these units.
 
 Uniform alignment, then single Gaussians, then rounds of a small net and realignment; with `lang.tying` then left biphone units and
-rounds with them. Alignment is the decoder's search on a linear graph. The rounds
-before tying use utterances that are no copies of others; those after it (without tying, the last one) label all, and dev.
+rounds with them. Alignment is the decoder's search on a linear graph. The rounds before tying use utterances that are no copies of
+others; those after it (without tying, the last one) label all, and dev.
 """
 
 from __future__ import annotations
