@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dropasr.data.chunks import Inputs
 from dropasr.models.gates import Gate
 
 
@@ -40,6 +41,11 @@ class UnitGroup:
 class AcousticModel(nn.Module):
     """Base of all acoustic models: frames of one or more utterances in, logits of output units out."""
 
+    reads_chunks: bool = False
+    """Whether `forward` reads `Chunks`, and not spliced frames."""
+    stride: int = 1
+    """Frames per step of the net: it has logits for the first of every `stride` frames of an utterance."""
+
     @property
     def dims(self) -> dict[str, Any]:
         """What `model_from_dims` needs to rebuild this net, JSON-serialisable; `model` names the file."""
@@ -47,11 +53,11 @@ class AcousticModel(nn.Module):
 
     @property
     def context(self) -> tuple[int, int]:
-        """Frames to the left and right of a frame that its spliced input holds."""
+        """Frames to the left and right of a frame that its spliced input holds, or that a chunk should have around what is scored."""
         raise NotImplementedError
 
-    def forward(self, spliced: torch.Tensor) -> torch.Tensor:
-        """Logits `(N, K)` of spliced frames `(N, (left + 1 + right) * F)`."""
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        """Logits `(N, K)` of spliced frames `(N, (left + 1 + right) * F)`, or of the `rows` `(N,)` of chunks."""
         raise NotImplementedError
 
     def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:

@@ -16,7 +16,8 @@ class Gate(nn.Module):
     """Multiplies the activations `(N, H)` of a group of units by what the method in charge asks for.
 
     `multiplier` is None (units pass unchanged), a tensor that broadcasts to `(N, H)` (retention probabilities, a fixed mask), or a
-    function from the activations to such a tensor (a freshly sampled mask).
+    function from the activations to such a tensor (a freshly sampled mask). Layers that cannot multiply activations one by one, because
+    a kernel runs over a whole sequence, ask for the `factor` and work it into their weights.
     """
 
     def __init__(self, width: int) -> None:
@@ -29,6 +30,17 @@ class Gate(nn.Module):
             return units
         factor = self.multiplier(units) if callable(self.multiplier) else self.multiplier
         return units * factor.to(units.dtype)
+
+    def factor(self, rows: int, like: torch.Tensor) -> Union[torch.Tensor, None]:
+        """What the units of `rows` sequences are multiplied by: None (open), `(H,)` for all or `(rows, H)`, of the type of `like`.
+
+        A function is called once, for `(rows, H)` activations without values: it may use their shape and type only.
+        """
+        if self.multiplier is None:
+            return None
+        factor = self.multiplier(like.new_empty(rows, self.width)) if callable(self.multiplier) else self.multiplier
+        factor = factor.to(like)
+        return factor[0] if factor.dim() == 2 and len(factor) == 1 else factor
 
     def extra_repr(self) -> str:
         return f"width={self.width}"
