@@ -63,6 +63,13 @@ def masked_layer_norm(units: torch.Tensor, factor: Factor, norm: nn.LayerNorm) -
     return centred * torch.rsqrt(variance + norm.eps) * norm.weight + norm.bias
 
 
+def _for_autocast(weight: torch.Tensor) -> torch.Tensor:
+    """The weight in the precision of autocast, which keeps a copy of parameters but would convert anything else at every step."""
+    if not torch.is_autocast_cpu_enabled() or (weight.is_leaf and weight.requires_grad):
+        return weight
+    return weight.to(torch.get_autocast_cpu_dtype()) if weight.dtype == torch.float32 else weight
+
+
 class Recurrence(nn.Module):
     """`cells` LSTM cells that read `inputs` values a step; tensors are laid out as torch.nn.LSTM does (gates in the order i, f, g, o).
 
@@ -171,6 +178,7 @@ class Recurrence(nn.Module):
             weight_hr = functional.pad(weight_hr, (0, 0, 0, 1))
             weight_hh, hidden = functional.pad(weight_hh, (0, 1)), functional.pad(hidden, (0, 1))
         weights = [weight_ih, weight_hh, self.bias_ih, self.bias_hh] + ([] if weight_hr is None else [weight_hr])
+        weights = [_for_autocast(weight) for weight in weights]
         first = (hidden.unsqueeze(0).contiguous(), cell_values.unsqueeze(0).contiguous())
         # Gradients are asked of nets in evaluation mode, too: what the kernel calls training is that they are needed.
         training = torch.is_grad_enabled()
