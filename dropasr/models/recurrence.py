@@ -90,9 +90,10 @@ class Recurrence(nn.Module):
         self.first_cells = nn.Parameter(torch.zeros(cells)) if learned_state else None
         self.gate = Gate(outputs)
         self.cell_gate = Gate(cells) if projection else None
-        for weight in (self.weight_ih, self.weight_hh, self.weight_hr):
-            if weight is not None:
-                nn.init.uniform_(weight, -1 / math.sqrt(cells), 1 / math.sqrt(cells))
+        for weight in (self.weight_ih, self.weight_hh):
+            nn.init.uniform_(weight, -1 / math.sqrt(cells), 1 / math.sqrt(cells))
+        if self.weight_hr is not None:  # outputs of the size that those of the cells have, on which what follows relies
+            nn.init.uniform_(self.weight_hr, -math.sqrt(3 / cells), math.sqrt(3 / cells))
         with torch.no_grad():
             self.bias_ih[cells : 2 * cells] = 1.0  # cells remember from the start (Jozefowicz et al. 2015)
 
