@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from dropasr.compaction.surgery import fold_scales, remove_units
+from dropasr.data.chunks import Inputs
 from dropasr.errors import CompactionError
 from dropasr.models.base import AcousticModel
 
@@ -26,11 +27,11 @@ class Proof:
 def compact(
     net: AcousticModel,
     scales: list[torch.Tensor],
-    frames: torch.Tensor,
+    frames: Inputs,
     optimiser: torch.optim.Optimizer | None = None,
     fold: bool = False,
 ) -> Proof:
-    """Remove every unit whose scale is 0 from `net`, in place, and prove on spliced `frames` `(N, D)` that the logits stay.
+    """Remove every unit whose scale is 0 from `net`, in place, and prove on `frames` (spliced `(N, D)`, or chunks) that the logits stay.
 
     `scales`: one tensor `(H,)` per group; the masked net multiplies its units by them. After the call the gates multiply by the
     scales of the units that stayed, or, with `fold`, are open with the scales folded into the weights that read the units.
@@ -58,7 +59,7 @@ def compact(
     tolerance = TOLERANCE[masked.dtype]
     if not difference <= tolerance * max(largest, 1e-30):
         raise CompactionError(
-            f"the compacted net differs from the masked one by {difference:.3g} on {frames.shape[0]} frames; at most {tolerance:g} of the "
+            f"the compacted net differs from the masked one by {difference:.3g} on {len(masked)} frames; at most {tolerance:g} of the "
             f"largest logit ({largest:.3g}) is allowed. The net was not saved; please report this with the configuration."
         )
     return Proof(difference, largest, before, net.widths)

@@ -31,10 +31,32 @@ def _replace(module: nn.Module, name: str, value: torch.Tensor, optimiser: torch
         optimiser.state[new] = same
 
 
-def _indices(slice_: Slice, width: int, keep: torch.Tensor, size: int) -> torch.Tensor:
-    end = slice_.offset + width * slice_.blocks
-    within = torch.cat([slice_.offset + block * width + keep for block in range(slice_.blocks)])
-    return torch.cat([torch.arange(slice_.offset), within, torch.arange(end, size)])
+def _check(group: UnitGroup, kept: torch.Tensor) -> None:
+    width = group.gate.width
+    if kept.numel() == 0:
+        raise CompactionError(f"{group.name}: all {width} units would be removed; at least one must stay (raise min_units).")
+    if int(kept.min()) < 0 or int(kept.max()) >= width or bool((kept[1:] <= kept[:-1]).any()):
+        raise CompactionError(f"{group.name}: expected increasing unit indices below {width}, found {kept.tolist()[:10]}.")
+
+
+class _Cuts:
+    """What stays of one tensor. Offsets are those of the uncut tensor, so all groups are noted before anything is cut."""
+
+    def __init__(self, slice_: Slice) -> None:
+        self.module, self.name = slice_.module, slice_.name
+        self.stays: dict[int, torch.Tensor] = {}
+
+    def note(self, slice_: Slice, width: int, kept: torch.Tensor) -> None:
+        size = getattr(self.module, self.name).shape[slice_.dim]
+        stays = self.stays.setdefault(slice_.dim, torch.ones(size, dtype=torch.bool))
+        own = stays[slice_.offset : slice_.offset + slice_.blocks * width].view(slice_.blocks, width)
+        own[:] = torch.zeros(width, dtype=torch.bool).index_fill(0, kept, True)
+
+    def apply(self, values: torch.Tensor) -> torch.Tensor:
+        values = values.detach()
+        for dim, stays in self.stays.items():
+            values = values.index_select(dim, torch.nonzero(stays).flatten())
+        return values.contiguous()
 
 
 @torch.no_grad()
@@ -54,25 +76,18 @@ def remove_units(
     unknown = sorted(set(keep) - set(names))
     if unknown:
         raise CompactionError(f"no group of units '{unknown[0]}' in this net; it has {', '.join(names)}.")
+    groups = [group for group in groups if group.name in keep]
+    cuts: dict[tuple[int, str], _Cuts] = {}
     for group in groups:
-        if group.name not in keep:
-            continue
-        width, kept = group.gate.width, keep[group.name]
-        if kept.numel() == 0:
-            raise CompactionError(f"{group.name}: all {width} units would be removed; at least one must stay (raise min_units).")
-        if int(kept.min()) < 0 or int(kept.max()) >= width or bool((kept[1:] <= kept[:-1]).any()):
-            raise CompactionError(f"{group.name}: expected increasing unit indices below {width}, found {kept.tolist()[:10]}.")
+        _check(group, keep[group.name])
         for slice_ in group.slices:
-            tensor = getattr(slice_.module, slice_.name)
-            indices = _indices(slice_, width, kept, tensor.shape[slice_.dim])
-
-            def change(values: torch.Tensor, dim: int = slice_.dim, indices: torch.Tensor = indices) -> torch.Tensor:
-                return values.detach().index_select(dim, indices).contiguous()
-
-            _replace(slice_.module, slice_.name, change(tensor), optimiser, change)
-        group.gate.width = kept.numel()
+            cuts.setdefault((id(slice_.module), slice_.name), _Cuts(slice_)).note(slice_, group.gate.width, keep[group.name])
+    for cut in cuts.values():
+        _replace(cut.module, cut.name, cut.apply(getattr(cut.module, cut.name)), optimiser, cut.apply)
+    for group in groups:
+        group.gate.width = keep[group.name].numel()
         if torch.is_tensor(group.gate.multiplier):
-            group.gate.multiplier = group.gate.multiplier[..., kept]
+            group.gate.multiplier = group.gate.multiplier[..., keep[group.name]]
     net.resized(keep)
 
 

@@ -1,7 +1,8 @@
 """Acoustic models: one file each, found by name.
 
 A model file defines `ModelOptions` (its keys in conf/model/NAME.yaml) and `build(options, num_features, num_outputs)`, which returns
-an `AcousticModel`. Nothing else names a model, so adding one is one file and one YAML.
+an `AcousticModel`. Nothing else names a model, so adding one is one file and one YAML. A YAML whose key `model` names another file
+shares it: conf/model/blstm.yaml says `model: lstm`.
 """
 
 from __future__ import annotations
@@ -14,24 +15,30 @@ from dropasr.config import Options, nearest, parse_options
 from dropasr.errors import ConfigError
 from dropasr.models.base import AcousticModel
 
+NOT_MODELS = ("base", "checkpoint", "gates", "recurrence", "streaming")
+"""Files of this folder that models share."""
 
-def _module(name: str):
-    known = [module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("base", "checkpoint", "gates")]
+
+def _module(name: str, key: str = "model.name"):
+    known = [module.name for module in pkgutil.iter_modules(__path__) if module.name not in NOT_MODELS]
     if name not in known:
-        raise ConfigError(f"model.name: there is no model '{name}' in dropasr/models{nearest(name, known)}.")
+        raise ConfigError(f"{key}: there is no model '{name}' in dropasr/models{nearest(str(name), known)}.")
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def _module_of(values: dict[str, Any]):
+    return _module(values["model"], "model.model") if "model" in values else _module(values["name"])
 
 
 def model_options(values: dict[str, Any]) -> Options:
     """Type the `model` section of a configuration with the options of the model that it names."""
-    values = dict(values)
-    name = values.pop("name")
-    return parse_options(_module(name).ModelOptions, values, f"model '{name}'")
+    own = {key: value for key, value in values.items() if key not in ("name", "model")}
+    return parse_options(_module_of(values).ModelOptions, own, f"model '{values['name']}'")
 
 
 def build_model(values: dict[str, Any], num_features: int, num_outputs: int) -> AcousticModel:
     """A randomly initialised net for the `model` section of a configuration, with `num_outputs` output units."""
-    return _module(values["name"]).build(model_options(values), num_features, num_outputs)
+    return _module_of(values).build(model_options(values), num_features, num_outputs)
 
 
 def model_from_dims(dims: dict[str, Any]) -> AcousticModel:

@@ -1,0 +1,233 @@
+"""Recurrent acoustic models: layers of LSTM cells, in one direction or both, with or without projection, one softmax.
+
+What a gate does inside a layer, and how layer norm stays exact under it, is said in recurrence.py. The backward half of a bidirectional
+layer reads each sequence reversed within its own length, so the padding on the right comes last in both directions and never matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Union
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from dropasr.config import Options
+from dropasr.data.chunks import Chunks
+from dropasr.errors import ConfigError
+from dropasr.models.base import AcousticModel, Slice, UnitGroup
+from dropasr.models.recurrence import Recurrence, State
+from dropasr.models.streaming import Stream
+
+BURN_IN = 40
+"""Frames that a chunk has before (bidirectional: and after) those that are scored, so that the state is that of the utterance."""
+
+
+class ModelOptions(Options):
+    """Keys of conf/model/lstm.yaml, blstm.yaml and lstmp.yaml."""
+
+    layers: int = Field(default=2, ge=1)
+    """Recurrent layers."""
+    cells: int = Field(default=256, ge=1)
+    """Cells per layer and direction."""
+    bidirectional: bool = False
+    """A second net per layer reads the utterance from its end; each layer reads both of the one below."""
+    projection: int = Field(default=0, ge=0)
+    """Linear outputs per layer and direction, which the next step and the next layer read in place of the cells; 0 is none."""
+    output_delay: int = Field(default=0, ge=0)
+    """Steps that the net has read beyond a frame before it must name it (one direction only)."""
+    subsampling: Literal[1, 3] = 1
+    """Frames per step: with 3, a step reads the frames since the last one, and has logits for the newest (train.frame_subsampling 3)."""
+    layer_norm: bool = False
+    """Layer normalisation of what a layer passes up, over the units that its gate keeps."""
+    splice: int = Field(default=0, ge=0)
+    """Frames before and after those of the step that it reads, too."""
+    learned_state: bool = False
+    """The state before the first frame is learned, and not 0."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelOptions:
+        if self.bidirectional and self.output_delay:
+            raise ValueError(f"output_delay: a bidirectional net sees all that follows; expected 0, found {self.output_delay}")
+        return self
+
+
+class Lstm(AcousticModel):
+    """`widths`: cells of each layer, of its forward and then its backward half, each followed by its projection where there is one."""
+
+    reads_chunks = True
+
+    def __init__(
+        self,
+        num_features: int,
+        widths: Sequence[int],
+        num_outputs: int,
+        bidirectional: bool = False,
+        projected: bool = False,
+        output_delay: int = 0,
+        subsampling: int = 1,
+        layer_norm: bool = False,
+        splice: int = 0,
+        learned_state: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_features, self.num_outputs = num_features, num_outputs
+        self.bidirectional, self.projected = bidirectional, projected
+        self.output_delay, self.stride, self.splice = output_delay, subsampling, splice
+        self.layer_norm, self.learned_state = layer_norm, learned_state
+        self.layers = nn.ModuleList()
+        inputs = num_features * len(self.window)
+        for sizes in self._by_layer(widths):
+            halves = [Recurrence(inputs, *half, layer_norm=layer_norm, learned_state=learned_state) for half in sizes]
+            self.layers.append(nn.ModuleList(halves))
+            inputs = sum(half.outputs for half in halves)
+        self.output = nn.Linear(inputs, num_outputs)
+        nn.init.xavier_normal_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    @property
+    def window(self) -> range:
+        """Frames that a step reads, counted from the one it has logits for."""
+        return range(1 - self.stride - self.splice, self.splice + 1)
+
+    def _by_layer(self, widths: Sequence[int]) -> list[list[tuple[int, ...]]]:
+        """Widths by layer and direction: `(cells,)` or `(cells, projection)`."""
+        per_half, halves = 1 + self.projected, 1 + self.bidirectional
+        if len(widths) % (per_half * halves):
+            raise ValueError(f"expected a multiple of {per_half * halves} widths, found {len(widths)}")
+        sizes = [tuple(widths[start : start + per_half]) for start in range(0, len(widths), per_half)]
+        return [sizes[start : start + halves] for start in range(0, len(sizes), halves)]
+
+    @property
+    def dims(self) -> dict[str, Any]:
+        return {
+            "model": "lstm",
+            "num_features": self.num_features,
+            "widths": self.widths,
+            "num_outputs": self.num_outputs,
+            "bidirectional": self.bidirectional,
+            "projected": self.projected,
+            "output_delay": self.output_delay,
+            "subsampling": self.stride,
+            "layer_norm": self.layer_norm,
+            "splice": self.splice,
+            "learned_state": self.learned_state,
+        }
+
+    @property
+    def context(self) -> tuple[int, int]:
+        return BURN_IN, BURN_IN if self.bidirectional else self.stride * self.output_delay + self.splice
+
+    def forward(self, chunks: Chunks) -> torch.Tensor:
+        size = chunks.frames.shape[1]
+        step = chunks.rows % size // self.stride + self.output_delay
+        lengths = -(-chunks.lengths // self.stride)
+        steps = int(lengths.max()) if self.bidirectional else int(step.max()) + 1
+        hidden, _ = self.run_layers(self._inputs(chunks, steps), lengths)
+        return self.output(hidden.flatten(0, 1)[step * chunks.num_pieces + chunks.piece_of_row])
+
+    def _inputs(self, chunks: Chunks, steps: int) -> torch.Tensor:
+        """What the steps read, `(steps, B, I)`; before the first and after the last frame of a piece that frame is repeated."""
+        batch, size, _ = chunks.frames.shape
+        columns = self.stride * torch.arange(steps)[:, None] + torch.tensor(self.window)
+        columns = torch.minimum(columns.clamp(min=0)[:, None], chunks.lengths[:, None] - 1)
+        rows = columns + size * torch.arange(batch)[:, None]
+        return chunks.frames.reshape(batch * size, -1)[rows].reshape(steps, batch, -1)
+
+    def run_layers(
+        self, inputs: torch.Tensor, lengths: Union[torch.Tensor, None] = None, states: Union[Sequence[State], None] = None
+    ) -> tuple[torch.Tensor, list[State]]:
+        """Outputs `(steps, B, R)` of the last layer for the inputs of steps `(steps, B, I)`, and the states of the forward halves.
+
+        `lengths` (int64 `(B,)`): steps of each sequence, which a bidirectional net must know; `states`: where the forward halves go on.
+        """
+        back = _reversal(inputs, lengths) if self.bidirectional else None
+        reached = []
+        for index, layer in enumerate(self.layers):
+            outputs, state = layer[0](inputs, None if states is None else states[index])
+            reached.append(state)
+            if back is not None:
+                reverse = _rows(layer[1](_rows(inputs, back))[0], back)
+                outputs = torch.cat([outputs, reverse.to(outputs.dtype)], dim=2)
+            inputs = outputs
+        return inputs, reached
+
+    def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:
+        if stride % self.stride:
+            raise ConfigError(f"model.subsampling {self.stride} needs train.frame_subsampling {self.stride}, found {stride}.")
+        if not len(frames):
+            return frames.new_empty(0, self.num_outputs)
+        return self(Chunks(frames[None], torch.tensor([len(frames)]), torch.arange(0, len(frames), stride)))
+
+    def stream(self) -> Stream:
+        """An utterance that arrives in parts. Raises ConfigError for a bidirectional net, which has to see its end first."""
+        if self.bidirectional:
+            raise ConfigError("a bidirectional net reads utterances from their ends, too: take model lstm or lstmp for a stream.")
+        return Stream(self)
+
+    def unit_groups(self) -> list[UnitGroup]:
+        groups = []
+        for index, layer in enumerate(self.layers):
+            above = [(half, "weight_ih") for half in self.layers[index + 1]] if index + 1 < len(self.layers) else [(self.output, "weight")]
+            offset = 0
+            for half, direction in zip(layer, (".forward", ".backward")):
+                readers = [Slice(module, name, 1, offset, consumer=True) for module, name in above]
+                groups += half.unit_groups(f"layer{index}{direction if self.bidirectional else ''}", readers)
+                offset += half.outputs
+        return groups
+
+    def resized(self, keep: dict[str, torch.Tensor]) -> None:
+        """The sizes of recurrent layers are those of their tensors; two modules of torch keep theirs as numbers."""
+        self.output.in_features = self.output.weight.shape[1]
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.normalized_shape = tuple(module.weight.shape)
+
+    def macs_per_frame(self, widths: Sequence[int] | None = None) -> int:
+        """Multiply-adds per step, which is a frame, or every third with `subsampling` 3."""
+        below, total = self.num_features * len(self.window), 0
+        for sizes in self._by_layer(self.widths if widths is None else widths):
+            for half in sizes:
+                cells, outputs = half[0], half[-1]
+                total += 4 * cells * (below + outputs) + (cells * outputs if self.projected else 0)
+            below = sum(half[-1] for half in sizes)
+        return total + below * self.num_outputs
+
+    def with_widths(self, widths: Sequence[int]) -> Lstm:
+        return from_dims({**self.dims, "widths": list(widths)})
+
+
+def _reversal(inputs: torch.Tensor, lengths: Union[torch.Tensor, None]) -> torch.Tensor:
+    """For each step of each sequence the row, in `(steps * B)`, that it has when sequences are read from their ends, `(steps, B)`."""
+    steps, batch = inputs.shape[:2]
+    time = torch.arange(steps)[:, None]
+    lengths = torch.full((batch,), steps) if lengths is None else lengths
+    mirrored = torch.where(time < lengths, lengths - 1 - time, time)
+    return mirrored * batch + torch.arange(batch)
+
+
+def _rows(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return values.flatten(0, 1)[rows]
+
+
+def build(options: ModelOptions, num_features: int, num_outputs: int) -> Lstm:
+    """A randomly initialised net for `num_features` log-mel channels and `num_outputs` output units."""
+    half = [options.cells, options.projection] if options.projection else [options.cells]
+    return Lstm(
+        num_features,
+        half * (options.layers * (1 + options.bidirectional)),
+        num_outputs,
+        options.bidirectional,
+        options.projection > 0,
+        options.output_delay,
+        options.subsampling,
+        options.layer_norm,
+        options.splice,
+        options.learned_state,
+    )
+
+
+def from_dims(dims: dict[str, Any]) -> Lstm:
+    """The net that `Lstm.dims` describes, randomly initialised."""
+    return Lstm(**{key: value for key, value in dims.items() if key != "model"})
