@@ -133,6 +133,13 @@ def test_settings_win_over_the_files(tiny_yaml):
     assert (config.model["width"], config.train.epochs, config.decode.acoustic_scales) == (48, 7, [0.3, 0.4])
 
 
+def test_settings_reach_a_model_named_by_an_option(tiny_yaml):
+    path = tiny_yaml("model: {name: feedforward, width: 32}\n")
+    config = load_config(path, model="lstm", settings=["model.cells=24"])
+    assert config.model["name"] == "lstm" and config.model["cells"] == 24 and "width" not in config.model
+    assert load_config(path, model="feedforward").model["width"] == 32
+
+
 def test_relative_paths_are_the_callers_in_options_and_the_repositorys_in_files(tiny_yaml, tmp_path: Path):
     path = tiny_yaml()
     text = path.read_text(encoding="utf-8").replace("lexicon: {KEN: K EH N, LO: L OW}", "lexicon: local/words.txt")

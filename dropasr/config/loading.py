@@ -178,6 +178,9 @@ def load_config(
     """
     path = Path(path)
     values = read_layers(path)
+    if model is not None and (values.get("model") or {}).get("name", "feedforward") != model:
+        # The options of another model go; those of --set are meant for this one.
+        values["model"] = {}
     for setting in settings or []:
         apply_setting(values, setting)
     if corpus_dir is not None:
@@ -186,8 +189,6 @@ def load_config(
         values.setdefault("experiment", {})["compact"] = [method]
     own_model = values.get("model") or {}
     name = model or own_model.get("name", "feedforward")
-    if model is not None and own_model.get("name", "feedforward") != model:
-        own_model = {}
     values["model"] = {**_component(path.parent, "model", name, own_model), "name": name}
     where = f"{path}{' with --set ' + ' '.join(settings) if settings else ''}"
     config = parse_options(Config, values, where)
