@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from dropasr.data.audio import read_sphere_by_libsndfile
 from dropasr.data.normalisation import Moments, moments, normalise
 from dropasr.data.perturb import perturbed
 from dropasr.data.store import FrameStoreWriter
-from dropasr.errors import ConfigError, DataError, DropasrError, StageError
+from dropasr.errors import ConfigError, DataError, StageError
 from dropasr.log import get_logger, progress
 from dropasr.paths import Paths
 
@@ -146,11 +145,8 @@ def _chunks(cuts: Sequence[Any]) -> Iterator[list[Any]]:
 
 def _log_mels(cuts: Sequence[Any], config: FeaturesConfig, sample_rate: int, pool: Executor) -> Iterator[tuple[Any, np.ndarray]]:
     tasks = ((chunk, config, sample_rate) for chunk in _chunks(cuts))
-    try:
-        results = pool.map(_extract_chunk, tasks)
-        yield from zip(cuts, itertools.chain.from_iterable(results), strict=True)
-    except BrokenProcessPool:
-        raise DropasrError("stage 2 (features): a worker process was killed, most likely for want of memory. Use a smaller --nj.") from None
+    results = pool.map(_extract_chunk, tasks)
+    yield from zip(cuts, itertools.chain.from_iterable(results), strict=True)
 
 
 Group = list[tuple[Any, np.ndarray]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,7 @@ def test_unusable_audio_is_named(tmp_path: Path) -> None:
 def test_a_killed_worker_is_an_error_not_a_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = _corpus(tmp_path, {"u": ("anna", _samples(0.3, 16000))})
     monkeypatch.setattr(features_module, "_extract_cut", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(DropasrError, match=r"worker process was killed.*--nj"):
+    with pytest.raises(BrokenExecutor):  # of which dropasr.stamps makes the message
         extract(_config(), paths, 2)
 
 
