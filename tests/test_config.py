@@ -140,6 +140,45 @@ def test_settings_reach_a_model_named_by_an_option(tiny_yaml):
     assert load_config(path, model="feedforward").model["width"] == 32
 
 
+def test_sections_that_a_model_brings_along(tiny_yaml):
+    """Built-in < `defaults` of the model's file < corpus < `models` of the corpus, those of the base first < --set."""
+    extra = """
+train: {epochs: 4, learning_rate: 0.07}
+models:
+  lstm: {train: {epochs: 9, momentum: 0.8}, experiment: {budgets: [0.5]}}
+  blstm: {train: {epochs: 6}, model: {cells: 12}}
+"""
+    path = tiny_yaml(extra)
+    plain, lstm, blstm = (load_config(path, model=model) for model in (None, "lstm", "blstm"))
+    assert (plain.train.epochs, plain.train.frame_subsampling, plain.train.momentum) == (4, 1, 0.9)
+    assert (lstm.train.epochs, lstm.train.momentum, lstm.experiment.budgets) == (9, 0.8, [0.5])
+    assert lstm.train.frame_subsampling == lstm.model["subsampling"] == 3, "from the model's file"
+    assert lstm.train.learning_rate == 0.07, "the corpus's file lies over the model's"
+    assert (blstm.train.epochs, blstm.train.momentum, blstm.model["cells"], blstm.model["bidirectional"]) == (6, 0.8, 12, True)
+    assert "defaults" not in lstm.model and "defaults" not in blstm.model
+    assert load_config(path, settings=["model.name=lstm", "train.epochs=2"]).train.epochs == 2
+    assert load_config(path, settings=["model.name=lstm", "models.lstm.train.epochs=3"]).train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("models: {lsmt: {}}", "models.lsmt: there is no conf/model/lsmt.yaml.*did you mean 'lstm'"),
+        ("models: {lstm: {corpus: {name: x}}}", "models.lstm: expected sections such as train and decode"),
+        ("models: {lstm: 3}", "models.lstm: expected sections such as train and decode"),
+    ],
+)
+def test_wrong_sections_of_models_are_refused(tiny_yaml, extra: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        load_config(tiny_yaml(extra))
+
+
+def test_acoustic_scales_follow_the_frame_rate(tiny_yaml):
+    settings = ["decode.acoustic_scales=[0.12, 0.1]"]
+    assert load_config(tiny_yaml(), settings=settings).scales == [0.1, 0.12]
+    assert load_config(tiny_yaml(), settings=[*settings, "train.frame_subsampling=3"]).scales == [0.3, 0.36]
+
+
 def test_relative_paths_are_the_callers_in_options_and_the_repositorys_in_files(tiny_yaml, tmp_path: Path):
     path = tiny_yaml()
     text = path.read_text(encoding="utf-8").replace("lexicon: {KEN: K EH N, LO: L OW}", "lexicon: local/words.txt")

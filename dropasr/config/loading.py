@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,9 +73,12 @@ class Config(Options):
 
     @property
     def scales(self) -> list[float]:
-        """Acoustic scales tried on dev with the criterion in use, rising."""
+        """Acoustic scales tried on dev with the criterion in use, rising.
+
+        With the criterion `frames` they are given for a search at every frame; one at every third has a third of the frames to go by.
+        """
         if self.train.criterion == "frames":
-            return sorted(self.decode.acoustic_scales)
+            return sorted(float(f"{scale * self.train.frame_subsampling:.4g}") for scale in self.decode.acoustic_scales)
         return sorted(self.decode.ctc_scales) if self.decode.ctc == "hlg" else [1.0]
 
 
@@ -157,11 +161,34 @@ def apply_setting(values: dict[str, Any], setting: str) -> None:
     values[parts[-1]] = value
 
 
-def _component(folder: Path, kind: str, name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+def _component_file(folder: Path, kind: str, name: str) -> Path:
     path = folder / kind / f"{name}.yaml"
-    if not path.exists():
-        path = REPOSITORY / "conf" / kind / f"{name}.yaml"
-    return {**read_layers(path), **overrides}
+    return path if path.exists() else REPOSITORY / "conf" / kind / f"{name}.yaml"
+
+
+def _component(folder: Path, kind: str, name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    return {**read_layers(_component_file(folder, kind, name)), **overrides}
+
+
+def _with_model(values: dict[str, Any], own: dict[str, Any], folder: Path, name: str, where: str) -> dict[str, Any]:
+    """The sections with what the model's file has under `defaults` below them, and over them what `own` has for it and its bases."""
+    path = _component_file(folder, "model", name)
+    names = [name]
+    while "base" in (file := read_yaml(path)):
+        path = path.parent / file["base"]
+        names.insert(0, path.stem)
+    known = [file.stem for place in (folder, REPOSITORY / "conf") for file in (place / "model").glob("*.yaml")]
+    for key, sections in own.items():
+        if key not in known:
+            raise ConfigError(f"{where}: models.{key}: there is no conf/model/{key}.yaml{nearest(key, known)}.")
+        if not isinstance(sections, dict) or {"corpus", "models"} & set(sections):
+            raise ConfigError(
+                f"{where}: models.{key}: expected sections such as train and decode (not corpus, not models), found {sections!r}."
+            )
+    values = _over(values, read_layers(_component_file(folder, "model", name)).get("defaults") or {})
+    for key in names:
+        values = _over(own.get(key) or {}, values)
+    return values
 
 
 def load_config(
@@ -173,6 +200,9 @@ def load_config(
 ) -> Config:
     """Read `conf/X.yaml` over its `base`, with the model and method files it names, then apply command-line options.
 
+    The model's file may have sections under `defaults`, which lie below those of the configuration, and the configuration sections under
+    `models.NAME`, which lie over its others where that model is trained, or one that is based on it.
+
     `model` replaces the model of the file, `method` the list `experiment.compact`, `corpus_dir` the folder of the corpus.
     Raises ConfigError naming the file or option, the key, and the nearest valid one.
     """
@@ -181,15 +211,21 @@ def load_config(
     if model is not None and (values.get("model") or {}).get("name", "feedforward") != model:
         # The options of another model go; those of --set are meant for this one.
         values["model"] = {}
+    named = copy.deepcopy(values)
+    for setting in settings or []:
+        apply_setting(named, setting)
+    name = model or (named.get("model") or {}).get("name", "feedforward")
+    values = _with_model(values, named.get("models") or {}, path.parent, name, str(path))
     for setting in settings or []:
         apply_setting(values, setting)
+    values.pop("models", None)
     if corpus_dir is not None:
         values.setdefault("corpus", {})["corpus_dir"] = corpus_dir
     if method is not None:
         values.setdefault("experiment", {})["compact"] = [method]
     own_model = values.get("model") or {}
-    name = model or own_model.get("name", "feedforward")
     values["model"] = {**_component(path.parent, "model", name, own_model), "name": name}
+    values["model"].pop("defaults", None)
     where = f"{path}{' with --set ' + ' '.join(settings) if settings else ''}"
     config = parse_options(Config, values, where)
     experiment = config.experiment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -77,9 +78,9 @@ class ChunkSampler(PackedSampler):
 
     labels: int64 `(N,)`; frame_indices: int64 `(N,)`, positions in the store. Utterances are cut into pieces of equal length, the last one
     shorter; a piece also holds `context` frames before and after, where the utterance has them, that are not scored. Of the frames of
-    every utterance, from the first on, each `frame_subsampling`-th is scored, where it is labelled (0 or above), once per pass of
-    `epochs_per_pass` epochs; pieces begin on that grid, contexts included, so that a net that skips frames sees the ones that it sees in
-    whole utterances.
+    every utterance, from the first on, each `frame_subsampling`-th is scored, where it is labelled (0 or above); pieces begin on that grid,
+    contexts included, so that a net that skips frames sees the ones that it sees in whole utterances. In training the grid of each piece
+    moves on by a frame with every pass of `epochs_per_pass` epochs: as many passes as there are grids show every frame.
     """
 
     def __init__(
@@ -125,15 +126,26 @@ class ChunkSampler(PackedSampler):
         self._last = np.minimum(self._first + size[utterance], stop)
         self._begin = np.maximum(self._first - step * -(-left // step), start)
         self._end = np.minimum(self._last + right, stop)
+        # Labelled frames of each piece, on the grid that begins with its first frame, its second, …
+        self._labelled = np.stack([self._count_labelled(shift) for shift in range(step)])
+        self._rows = self._labelled[0]
+
+    def _count_labelled(self, shift: int) -> np.ndarray:
+        """Labelled frames of each piece on the grid that begins `shift` frames behind its first."""
         scored = np.zeros(len(self._labels), bool)
-        grid = every(self._first, self._grid(slice(None)), step)
+        grid = every(self._first + shift, self._grid(slice(None), shift), self.frame_subsampling)
         scored[grid] = self._labels[grid] >= 0
         # The pieces lie one behind the other: the frames of a piece end where the next begins.
-        self._rows = np.add.reduceat(scored, self._first, dtype=np.int64)
+        return np.add.reduceat(scored, self._first, dtype=np.int64)
 
-    def _grid(self, pieces: np.ndarray | slice) -> np.ndarray:
-        """Frames of each piece that would be scored if all were labelled."""
-        return -(-(self._last[pieces] - self._first[pieces]) // self.frame_subsampling)
+    def _grid(self, pieces: np.ndarray | slice, shift: np.ndarray | int = 0) -> np.ndarray:
+        """Frames of each piece that would be scored if all were labelled, on the grid that begins `shift` frames behind its first."""
+        return np.maximum(-(-(self._last[pieces] - self._first[pieces] - shift) // self.frame_subsampling), 0)
+
+    def _shift(self, items: np.ndarray, epoch: int) -> np.ndarray:
+        """Frames by which the grid of each piece moves in an epoch; 0 where no labelled frame would be left."""
+        shift = (items + self.seed + epoch // self.epochs_per_pass) % self.frame_subsampling
+        return np.where(self._labelled[shift, items] > 0, shift, 0)
 
     def _items_of(self, utterances: np.ndarray) -> np.ndarray:
         pieces = frames_of_utterances(self._piece_offsets, self._checked(utterances))
@@ -150,12 +162,16 @@ class ChunkSampler(PackedSampler):
         """Scored frames of each piece."""
         return self._rows[items]
 
-    def gather(self, items: np.ndarray) -> ChunkBatch:
-        """The batch of the given pieces, `(B,)` positions among all pieces of the store."""
-        counts = self._grid(items)
-        indices = every(self._first[items], counts, self.frame_subsampling)
+    def gather(self, items: np.ndarray, shift: np.ndarray | int = 0) -> ChunkBatch:
+        """The batch of the given pieces, `(B,)` positions among all pieces of the store, on grids that begin `shift` frames later."""
+        counts = self._grid(items, shift)
+        indices = every(self._first[items] + shift, counts, self.frame_subsampling)
         labels = self._labels[indices].astype(np.int64)
         scored, piece = labels >= 0, np.repeat(np.arange(len(items)), counts)
         indices = indices[scored]
-        chunks = gather_chunks(self._spliced, self._begin[items], self._end[items], indices, piece[scored])
+        chunks = gather_chunks(self._spliced, self._begin[items] + shift, self._end[items], indices, piece[scored])
         return chunks, torch.from_numpy(labels[scored]), torch.from_numpy(indices)
+
+    def epoch(self, epoch: int) -> Iterator[ChunkBatch]:
+        for items in self.batches(epoch):
+            yield self.gather(items, self._shift(items, epoch))

@@ -127,13 +127,21 @@ def load_rows(folder: Path) -> list[StoredRow]:
 
 
 def table(folder: Path) -> None:
-    """Pool the rows of a recipe: write RESULTS.md with its plots and results.json, print the table and the claims."""
+    """Pool the rows of a recipe: write RESULTS.md with its plots and results.json, print the table and the claims.
+
+    Beside it results-MODEL.json, the same for one model alone, where there are several.
+    """
     folder = Path(folder)
-    results = make_recipe_results(load_rows(folder), f"bash recipes/{folder.name}/run.sh")
+    rows, command = load_rows(folder), f"bash recipes/{folder.name}/run.sh"
+    results = make_recipe_results(rows, command)
     blocks = recipe_page.page(results)
     for block in blocks:
         if isinstance(block, Figure):
             write_text(folder / "plots" / f"{block.name}.svg", block.svg + "\n")
     write_json(folder / "results.json", results.model_dump(mode="json"))
+    models = {row.figures.model for row in rows}
+    for model in sorted(models) if len(models) > 1 else []:
+        own = make_recipe_results([row for row in rows if row.figures.model == model], command)
+        write_json(folder / f"results-{model}.json", own.model_dump(mode="json"))
     write_text(folder / "RESULTS.md", to_markdown(recipe_page.title(results), blocks))
     print(recipe_page.to_terminal(results))

@@ -15,7 +15,6 @@ run() { # run CONF DATA EXP OPTIONS...
 
 run conf mini_librispeech mini_librispeech "$@"
 export SEEDS=1
-run conf mini_librispeech mini_librispeech "$@" --set train.frame_subsampling=1 --set "decode.acoustic_scales=[0.11,0.14]" \
-  --set "experiment.budgets=[0.125]"
+run conf mini_librispeech mini_librispeech "$@" --set train.frame_subsampling=1 --set "experiment.budgets=[0.125]"
 run ctc mini_librispeech_ctc mini_librispeech_chars "$@"
 run ctc mini_librispeech_ctc mini_librispeech_bpe "$@" --set lang.units=bpe

@@ -60,6 +60,21 @@ def test_row_files(tmp_path):
     assert path.stat().st_size < 100_000
 
 
+def test_models_have_results_of_their_own_beside_those_of_all(tmp_path):
+    folder = make_recipe(tmp_path, seeds=(1,))
+    read(folder)
+    assert not list(folder.glob("results-*.json")), "one model alone"
+    for path in list((folder / "rows").iterdir()):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        value["figures"]["model"] = "lstm"
+        dump(path.with_name(path.name.replace("feedforward", "lstm")), value)
+    everything = read(folder)
+    assert {row.model for row in everything.rows} == {"feedforward", "lstm"}
+    for model in ("feedforward", "lstm"):
+        own = RecipeResults.model_validate(json.loads((folder / f"results-{model}.json").read_text(encoding="utf-8")))
+        assert own.rows == [row for row in everything.rows if row.model == model]
+
+
 def test_seeds_are_pooled(tmp_path):
     # 3, 4, 5 errors in 50 words per speaker: 6, 8, 10 %; mean 8, standard deviation 2; the reference has 4 %.
     folder = make_recipe(tmp_path, errors={1: {COMPACT8: 3}, 2: {COMPACT8: 4}, 3: {COMPACT8: 5}})
