@@ -39,6 +39,11 @@ def makes_smaller(label: str, values: dict[str, Any]) -> bool:
     return _module(values["method"], f"method '{label}'").Method.makes_smaller
 
 
+def has_own_schedule(label: str, values: dict[str, Any]) -> bool:
+    """Whether the method has a schedule of its own, which is part of it."""
+    return _module(values["method"], f"method '{label}'").Method.own_schedule
+
+
 def learns_units(label: str, values: dict[str, Any]) -> bool:
     """Whether the method learns which units leave; one that makes nets smaller without that is a control."""
     return _module(values["method"], f"method '{label}'").Method.learns_units(method_options(label, values))

@@ -74,6 +74,8 @@ class BaseMethod:
     """
 
     makes_smaller = False
+    own_schedule = False
+    """Whether start, end and passes are part of the method, as published, and need not be those of dropout compaction."""
 
     @classmethod
     def learns_units(cls, options: Any) -> bool:
@@ -102,6 +104,13 @@ class BaseMethod:
     def inference_mode(self, net: AcousticModel) -> None:
         """Set the gates for evaluation."""
         open_gates(net)
+
+    def before_step(self, net: AcousticModel, epoch: int, step: int) -> None:
+        """Called before each training step (0-based `step` within the epoch)."""
+
+    def penalty(self, net: AcousticModel) -> Union[torch.Tensor, None]:
+        """What is added to the objective of the step, a scalar with gradients for weights or for tensors of the method; None is nothing."""
+        return None
 
     def after_step(
         self, net: AcousticModel, epoch: int, step: int, optimiser: torch.optim.Optimizer, held_out: Union[HeldOut, None]

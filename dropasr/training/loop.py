@@ -99,8 +99,9 @@ class Trainer:
         with autocast(self.config.precision):
             logits = self.net(inputs)
         loss = self.criterion.loss(logits, targets, progress, soft, self.method.options.teacher_weight)
+        penalty = self.method.penalty(self.net)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.objective.backward()
+        (loss.objective if penalty is None else loss.objective + penalty).backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.max_grad_norm)
         self.optimiser.step()
         return loss
@@ -114,6 +115,7 @@ class Trainer:
         self.method.training_mode(self.net, epoch)
         self.net.train()
         for step, (inputs, targets, indices) in enumerate(sampler.epoch(epoch)):
+            self.method.before_step(self.net, epoch, step)
             loss = self._step((epoch + step / steps) / self.config.epochs, inputs, targets, indices, generator)
             total += loss.value * loss.count
             counted += loss.count

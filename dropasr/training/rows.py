@@ -17,7 +17,7 @@ from dropasr.data.store import FrameStore
 from dropasr.errors import CompactionError, ConfigError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
 from dropasr.lang.pieces import load_units
-from dropasr.methods import build_method, learns_units, makes_smaller, method_options
+from dropasr.methods import build_method, has_own_schedule, learns_units, makes_smaller, method_options
 from dropasr.methods.base import Schedule
 from dropasr.models import build_model
 from dropasr.models.base import AcousticModel, widths_for_budget
@@ -75,7 +75,9 @@ def _check_rate(config: Config) -> None:
         )
 
 
-SHARED_KEYS = ("start", "end", "passes", "min_units", "teacher", "teacher_weight")
+SCHEDULE_KEYS = ("start", "end", "passes")
+"""Options that methods whose schedule is their own (`own_schedule`) need not share."""
+SHARED_KEYS = (*SCHEDULE_KEYS, "min_units", "teacher", "teacher_weight")
 """Options that the methods under experiment.compact must share, those that make nets of the size they learn excepted."""
 
 
@@ -85,6 +87,8 @@ def _check_fair(config: Config) -> None:
     options = {label: method_options(label, config.methods[label]) for label in labels}
     for key in SHARED_KEYS:
         taught = [item for item in options.items() if key != "teacher_weight" or item[1].teacher is not None]
+        if key in SCHEDULE_KEYS:
+            taught = [item for item in taught if not has_own_schedule(item[0], config.methods[item[0]])]
         values = [(label, getattr(item, key)) for label, item in taught if hasattr(item, key)]
         for label, value in values[1:]:
             first, wanted = values[0]
