@@ -64,6 +64,10 @@ class AcousticModel(nn.Module):
         """Logits `(⌈T/stride⌉, K)` of every stride-th frame, from the first on, of one utterance `(T, F)`."""
         raise NotImplementedError
 
+    def unit_activations(self, inputs: Inputs) -> list[torch.Tensor]:
+        """Activations `(N, H)` of each group's units, as its gate finds them, for the N rows of the inputs that `forward` scores."""
+        raise NotImplementedError
+
     def unit_groups(self) -> list[UnitGroup]:
         """Groups of hidden units that surgery may remove, input side first."""
         raise NotImplementedError

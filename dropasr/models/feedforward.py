@@ -100,10 +100,22 @@ class FeedForward(AcousticModel):
         return self._context
 
     def forward(self, spliced: torch.Tensor) -> torch.Tensor:
+        return self.output(self._hidden(spliced))
+
+    def _hidden(self, spliced: torch.Tensor, found: list[torch.Tensor] | None = None) -> torch.Tensor:
+        """What the output layer reads; `found` is given the activations of all layers, before their gates."""
         units = spliced if self._select is None else spliced[:, self._select]
         for layer, norm, gate in zip(self.hidden, self.norms, self.gates):
-            units = gate(norm(ACTIVATIONS[self.activation](layer(units))))
-        return self.output(units)
+            units = norm(ACTIVATIONS[self.activation](layer(units)))
+            if found is not None:
+                found.append(units)
+            units = gate(units)
+        return units
+
+    def unit_activations(self, spliced: torch.Tensor) -> list[torch.Tensor]:
+        found: list[torch.Tensor] = []
+        self._hidden(spliced, found)
+        return found
 
     def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:
         return self(splice(frames, *self._context, stride))

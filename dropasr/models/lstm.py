@@ -120,12 +120,23 @@ class Lstm(AcousticModel):
         return BURN_IN, BURN_IN if self.bidirectional else self.stride * self.output_delay + self.splice
 
     def forward(self, chunks: Chunks) -> torch.Tensor:
-        size = chunks.frames.shape[1]
-        step = chunks.rows % size // self.stride + self.output_delay
+        inputs, lengths, rows = self._steps(chunks)
+        hidden, _ = self.run_layers(inputs, lengths)
+        return self.output(hidden.flatten(0, 1)[rows])
+
+    def unit_activations(self, chunks: Chunks) -> list[torch.Tensor]:
+        """Activations at the step that has the logits of the row, before layer norm; a backward half has read from there to the end."""
+        inputs, lengths, rows = self._steps(chunks)
+        found: list[torch.Tensor] = []
+        self.run_layers(inputs, lengths, found=found)
+        return [units.flatten(0, 1)[rows] for units in found]
+
+    def _steps(self, chunks: Chunks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Inputs of the steps `(steps, B, I)`, steps of each piece `(B,)`, and where of steps times pieces the scored rows `(N,)` lie."""
+        step = chunks.rows % chunks.frames.shape[1] // self.stride + self.output_delay
         lengths = -(-chunks.lengths // self.stride)
         steps = int(lengths.max()) if self.bidirectional else int(step.max()) + 1
-        hidden, _ = self.run_layers(self._inputs(chunks, steps), lengths)
-        return self.output(hidden.flatten(0, 1)[step * chunks.num_pieces + chunks.piece_of_row])
+        return self._inputs(chunks, steps), lengths, step * chunks.num_pieces + chunks.piece_of_row
 
     def _inputs(self, chunks: Chunks, steps: int) -> torch.Tensor:
         """What the steps read, `(steps, B, I)`; before the first and after the last frame of a piece that frame is repeated."""
@@ -136,19 +147,27 @@ class Lstm(AcousticModel):
         return chunks.frames.reshape(batch * size, -1)[rows].reshape(steps, batch, -1)
 
     def run_layers(
-        self, inputs: torch.Tensor, lengths: Union[torch.Tensor, None] = None, states: Union[Sequence[State], None] = None
+        self,
+        inputs: torch.Tensor,
+        lengths: Union[torch.Tensor, None] = None,
+        states: Union[Sequence[State], None] = None,
+        found: Union[list[torch.Tensor], None] = None,
     ) -> tuple[torch.Tensor, list[State]]:
         """Outputs `(steps, B, R)` of the last layer for the inputs of steps `(steps, B, I)`, and the states of the forward halves.
 
-        `lengths` (int64 `(B,)`): steps of each sequence, which a bidirectional net must know; `states`: where the forward halves go on.
+        `lengths` (int64 `(B,)`): steps of each sequence, which a bidirectional net must know; `states`: where the forward halves go on;
+        `found`: is given the activations `(steps, B, H)` of every group of units.
         """
         back = _reversal(inputs, lengths) if self.bidirectional else None
         reached = []
         for index, layer in enumerate(self.layers):
-            outputs, state = layer[0](inputs, None if states is None else states[index])
+            outputs, state = layer[0](inputs, None if states is None else states[index], found)
             reached.append(state)
             if back is not None:
-                reverse = _rows(layer[1](_rows(inputs, back))[0], back)
+                read: Union[list[torch.Tensor], None] = None if found is None else []
+                reverse = _rows(layer[1](_rows(inputs, back), None, read)[0], back)
+                if found is not None:
+                    found += [_rows(units, back) for units in read]
                 outputs = torch.cat([outputs, reverse.to(outputs.dtype)], dim=2)
             inputs = outputs
         return inputs, reached

@@ -123,8 +123,13 @@ class Recurrence(nn.Module):
         outputs.append(Slice(self, "weight_hr", 0))
         return [UnitGroup(f"{name}.cells", self.cell_gate, cells), UnitGroup(f"{name}.projection", self.gate, outputs)]
 
-    def forward(self, inputs: torch.Tensor, state: Union[State, None] = None) -> tuple[torch.Tensor, State]:
-        """Outputs `(S, B, R)` for the layers above, normalised and multiplied by the gate, of inputs `(S, B, I)`; and the last state."""
+    def forward(
+        self, inputs: torch.Tensor, state: Union[State, None] = None, found: Union[list[torch.Tensor], None] = None
+    ) -> tuple[torch.Tensor, State]:
+        """Outputs `(S, B, R)` for the layers above, normalised and multiplied by the gate, of inputs `(S, B, I)`; and the last state.
+
+        `found` is given what the gates will multiply: cells `(S, B, H)`, and outputs `(S, B, R)` of a projection, before layer norm.
+        """
         batch = inputs.shape[1]
         state = self._first_state(batch) if state is None else state
         like = self.weight_hh
@@ -133,7 +138,12 @@ class Recurrence(nn.Module):
         else:
             # Drawn for a projection, a mask is one for the batch, which is what keeps the kernel fused.
             cells, factor = self.cell_gate.factor(batch, like), self.gate.factor(1 if callable(self.gate.multiplier) else batch, like)
-        outputs, state = self._fused(inputs, state, cells, factor) or self._stepped(inputs, state, cells, factor)
+        # The kernel does not tell what a projection reads.
+        told = found is not None and self.cell_gate is not None
+        fused = None if told else self._fused(inputs, state, cells, factor)
+        outputs, state = fused or self._stepped(inputs, state, cells, factor, found if told else None)
+        if found is not None:
+            found.append(outputs)
         if self.norm is not None:
             outputs = masked_layer_norm(outputs, factor, self.norm)
         return (outputs if factor is None else outputs * factor), state
@@ -203,16 +213,22 @@ class Recurrence(nn.Module):
         fed = fed.to(inputs.dtype).expand(len(inputs), -1, -1)
         return torch.cat([inputs, fed], dim=2), torch.cat([self.weight_ih, columns], dim=1)
 
-    def _stepped(self, inputs: torch.Tensor, state: State, cells: Factor, factor: Factor) -> tuple[torch.Tensor, State]:
-        """The same outputs step by step, for any factors and with gradients for them."""
+    def _stepped(
+        self, inputs: torch.Tensor, state: State, cells: Factor, factor: Factor, found: Union[list[torch.Tensor], None] = None
+    ) -> tuple[torch.Tensor, State]:
+        """The same outputs step by step, for any factors and with gradients for them; `found` is given what a projection reads."""
         hidden, cell_values = state
-        outputs = []
+        outputs, read = [], []
         for above in functional.linear(inputs, self.weight_ih, self.bias_ih + self.bias_hh):
             gated = hidden if factor is None else hidden * factor
             i, f, g, o = (above + functional.linear(gated, self.weight_hh)).chunk(4, dim=1)
             cell_values = torch.sigmoid(f) * cell_values + torch.sigmoid(i) * torch.tanh(g)
             hidden = torch.sigmoid(o) * torch.tanh(cell_values)
             if self.weight_hr is not None:
+                if found is not None:
+                    read.append(hidden)
                 hidden = functional.linear(hidden if cells is None else hidden * cells, self.weight_hr)
             outputs.append(hidden)
+        if found is not None:
+            found.append(torch.stack(read))
         return torch.stack(outputs), (hidden, cell_values)
