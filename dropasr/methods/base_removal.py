@@ -51,6 +51,15 @@ class GradualRemoval(BaseMethod):
         """Whether the final size is that of the row's budget."""
         return True
 
+    @property
+    def passes(self) -> int:
+        """Passes between `start` and `end`."""
+        return self.options.passes
+
+    def constants(self, net: AcousticModel) -> Union[list[torch.Tensor], None]:
+        """Which of the units that are about to leave never change, bool `(H,)` per group; None is none of them."""
+        return None
+
     def begin_removal(self, net: AcousticModel, trained: bool) -> None:
         """Called once, at `start`; `trained` is False where that is before the first step."""
         self.scales = [torch.ones(width) for width in net.widths]
@@ -86,16 +95,16 @@ class GradualRemoval(BaseMethod):
             self.training_mode(net, epoch)
         if self.phase != "learning" or before >= end:
             return
-        interval = (end - begin) / self.options.passes
+        interval = (end - begin) / self.passes
         # A small excess guards against rounding: the last pass must fall on the last step before `end`.
-        passed, due = (min(max(int((time - begin) / interval + 1e-9), 0), self.options.passes) for time in (before, now))
+        passed, due = (min(max(int((time - begin) / interval + 1e-9), 0), self.passes) for time in (before, now))
         if due <= passed:
             return
         if held_out is None:
             raise CompactionError(f"{self.options.method} needs held-out frames: set train.held_out above 0.")
         for number in range(passed, due):
             self.run_pass(net, number + 1, now, held_out)
-        decided = due >= self.options.passes
+        decided = due >= self.passes
         if decided and self.targets:
             self.decide()
         self.note_histogram(now)
@@ -109,7 +118,7 @@ class GradualRemoval(BaseMethod):
         if not fold and all(bool((scales > 0).all()) for scales in self.scales):
             return
         inputs, _ = held_out.draw(self.generator, 512)
-        proof = compact(net, self.scales, inputs, optimiser, fold=fold)
+        proof = compact(net, self.scales, inputs, optimiser, fold=fold, constants=self.constants(net))
         self.scales = [scales[scales > 0] for scales in self.scales]
         self.report.proofs.append(proof)
         before, after = ("/".join(map(str, units)) for units in (proof.units_before, proof.units_after))
@@ -152,10 +161,13 @@ class RankedRemoval(GradualRemoval):
         """What each unit of each group is worth, one tensor `(H,)` per group; the lowest leave first."""
         raise NotImplementedError
 
+    def planned(self, first: int, last: int, number: int) -> int:
+        """Units left after pass `number` (from 1) of a group that begins with `first` and ends with `last`."""
+        return round(first + (last - first) * number / self.passes)
+
     def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:
-        share = number / self.options.passes
         for scales, ranks, first, last in zip(self.scales, self.ranks(net), self.initial_units, self.targets):
-            surplus = scales.numel() - round(first + (last - first) * share)
+            surplus = scales.numel() - self.planned(first, last, number)
             # Units that left in this very step, when two passes fall on it, count among the surplus.
             ranks = ranks.masked_fill(scales == 0, -torch.inf)
             scales[ranks.topk(max(surplus, 0), largest=False).indices] = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from dropasr.compaction.unit_statistics import summed, weight_blocks
 from dropasr.methods.base_removal import RankedRemoval, RemovalOptions
 from dropasr.models.base import AcousticModel, UnitGroup
 
@@ -15,12 +16,7 @@ class MethodOptions(RemovalOptions):
 @torch.no_grad()
 def outgoing_norms(group: UnitGroup) -> torch.Tensor:
     """Euclidean norm `(H,)` of all weights that read each unit of a group."""
-    total = torch.zeros(group.gate.width)
-    for slice_ in group.slices:
-        if slice_.consumer:
-            tensor = getattr(slice_.module, slice_.name).movedim(slice_.dim, 0)
-            own = tensor[slice_.offset : slice_.offset + slice_.blocks * group.gate.width]
-            total += own.reshape(slice_.blocks, group.gate.width, -1).float().square().sum(dim=(0, 2))
+    total, _ = summed(weight_blocks(group, outgoing=True), lambda weight: weight.float().square())
     return total.sqrt()
 
 

@@ -35,6 +35,11 @@ METHODS = {
         "min_units": 3,
     },
     "random_removal": {"method": "random_removal", "start": 0.2, "end": 0.7, "min_units": 3},
+    "node_pruning": {"method": "node_pruning", "importance": "entropy", "passes": 2, "frames": 128, "min_units": 3},
+    "criterion_removal": {"method": "criterion_removal", "start": 0.2, "end": 0.7, "frames": 128, "min_units": 3},
+    "dropnet": {"method": "dropnet", "end": 0.4, "frames": 128, "min_units": 3},
+    "dropneuron": {"method": "dropneuron", "passes": 6, "min_units": 3},
+    "iss_group_lasso": {"method": "iss_group_lasso", "proximal": True, "passes": 6, "min_units": 3},
 }
 
 
