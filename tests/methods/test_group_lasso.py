@@ -44,7 +44,7 @@ def cell_norms(net, layer: int, readers) -> list[float]:
 def test_penalty_of_feed_forward_nets(groups):
     net = make_net()
     values = {"method": "dropneuron", "groups": groups, "strength": 0.02, "l1": 0.003}
-    found = float(build_method("d", values, SCHEDULE).penalty(net))
+    found = float(build_method("d", values, SCHEDULE).penalty(net).detach())
     magnitudes = sum(float(layer.weight.abs().sum()) for layer in [*net.hidden, net.output])
     assert found == pytest.approx(0.02 * sum(feedforward_norms(net, groups == "joint")) + 0.003 * magnitudes, rel=1e-5)
 
@@ -54,7 +54,7 @@ def test_penalty_of_lstm_cells(values):
     net = make_net("lstm")
     wanted = cell_norms(net, 0, [(net.layers[1][0].weight_ih, 0)]) + cell_norms(net, 1, [(net.output.weight, 0)])
     found = build_method("i", {**values, "strength": 0.01}, SCHEDULE).penalty(net)
-    assert float(found) == pytest.approx(0.01 * sum(wanted), rel=1e-5)
+    assert float(found.detach()) == pytest.approx(0.01 * sum(wanted), rel=1e-5)
 
 
 def test_gradient_of_the_penalty():
@@ -69,7 +69,7 @@ def test_gradient_of_the_penalty():
         for step in (1e-6, -1e-6):
             with torch.no_grad():
                 parameter[3, 2] += step
-                values.append(float(method.penalty(net)))
+                values.append(float(method.penalty(net).detach()))
                 parameter[3, 2] -= step
         assert float(parameter.grad[3, 2]) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4), name
 
