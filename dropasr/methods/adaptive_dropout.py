@@ -54,7 +54,7 @@ class Method(LearnedGates):
         return self.options.first_target
 
     def draw(self, logits: torch.Tensor, rows: int) -> torch.Tensor:
-        return straight_through(torch.sigmoid(logits + logistic_noise(self.generator, rows, logits.numel())))
+        return straight_through(logistic_noise(self.generator, rows, logits.numel()).add_(logits).sigmoid_())
 
     def open_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(logits)

@@ -11,8 +11,9 @@ Feed-forward nets draw a gate per frame and unit. Recurrent nets draw one per un
 gradients stays in torch's fused kernel, where one per sequence would take a Python loop over time (models/recurrence.py). What that costs
 in variance: docs/decisions.md.
 
-Cost per step: 16 random bits, a logarithm and two or three passes over the activations of a layer, about 4 % of a 512 x 1024 x 1024 layer
-forward and backward; the rest works on tensors `(H,)`; the shift is found by bisection, in less than 1 ms per group.
+Cost per step of a 4 x 1024 net (512 frames, bfloat16), in processor time: generalised dropout 11 %, adaptive dropout 22 %, hard concrete
+gates 36 %, most of it passes over the activations of a layer; of an LSTM of 2 x 256 cells 1 to 4 %. The shift is found by bisection, in
+less than 1 ms per group.
 """
 
 from __future__ import annotations

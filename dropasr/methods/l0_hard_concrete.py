@@ -61,11 +61,11 @@ class Method(LearnedGates):
 
     def _stretched(self, soft: torch.Tensor) -> torch.Tensor:
         low, high = self.options.stretch_low, self.options.stretch_high
-        return (soft * (high - low) + low).clamp(0, 1)
+        return torch.add(soft.new_tensor(low), soft, alpha=high - low).clamp(0, 1)
 
     def draw(self, logits: torch.Tensor, rows: int) -> torch.Tensor:
         noise = logistic_noise(self.generator, rows, logits.numel())
-        return self._stretched(torch.sigmoid((noise + logits) / self.options.temperature))
+        return self._stretched(noise.add_(logits).div_(self.options.temperature).sigmoid_())
 
     def open_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         options = self.options

@@ -7,8 +7,8 @@ After the last step the lowest int(share * inputs) weights of every row become 0
 The net is sparse but stays dense at run time: its matrices have their sizes, so it is no smaller and no faster, and stands under
 `experiment.large`. The log says how many weights are not 0. Dev figures before the last epoch are those of the net that is not yet pruned.
 
-Cost per step: 16 random bits per weight and a product; ranks, whose selection costs about a sixth of a step, are taken every
-`rank_every` steps (published: every step), as the threshold of each row.
+Cost per step: 16 random bits per weight and a product, about 20 % of a 4 x 1024 net (512 frames, bfloat16). Ranks, whose selection costs
+as much as half a step, are taken every `rank_every` steps (published: every step), as the threshold of each row.
 """
 
 from __future__ import annotations
