@@ -33,6 +33,18 @@ def summed(blocks: list[torch.Tensor], entry: Callable[[torch.Tensor], torch.Ten
 
 
 @torch.no_grad()
+def unit_norms(group: UnitGroup, makes: bool, reads: bool) -> torch.Tensor:
+    """Euclidean norm `(H,)` of the matrix entries of each unit: of those that make it, those that read it, or both.
+
+    Both is the norm of intrinsic sparse structures (Wen et al. 2018): of an LSTM cell the rows of four gates, its column of the recurrent
+    matrix and those of the layers above. Biases and normalisation do not count.
+    """
+    sides = [outgoing for outgoing, wanted in ((False, makes), (True, reads)) if wanted]
+    blocks = [block for outgoing in sides for block in weight_blocks(group, outgoing)]
+    return summed(blocks, lambda weight: weight.float().square())[0].sqrt()
+
+
+@torch.no_grad()
 def mean_magnitude(group: UnitGroup, outgoing: bool) -> torch.Tensor:
     """Mean magnitude `(H,)` of the outgoing or incoming weights: onorm and inorm of He et al. 2014."""
     total, count = summed(weight_blocks(group, outgoing), torch.abs)
