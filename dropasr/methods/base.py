@@ -82,6 +82,10 @@ class BaseMethod:
         """Whether it learns, with these options, which units leave the net; if not, one that makes nets smaller is a control."""
         return False
 
+    @classmethod
+    def check(cls, options: Any, net: AcousticModel, teacher: Any = None) -> None:
+        """Raise ConfigError where the options do not suit a net, or those of the teacher (of the method that trains it), if there is one."""
+
     def __init__(self, options: CommonOptions, schedule: Schedule) -> None:
         self.options = options
         self.schedule = schedule
@@ -132,4 +136,4 @@ class BaseMethod:
 def open_gates(net: AcousticModel) -> None:
     """Let all units pass unchanged."""
     for group in net.unit_groups():
-        group.gate.multiplier = None
+        group.gate.multiplier = group.gate.pattern = None

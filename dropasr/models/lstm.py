@@ -17,6 +17,8 @@ from dropasr.config import Options
 from dropasr.data.chunks import Chunks
 from dropasr.errors import ConfigError
 from dropasr.models.base import AcousticModel, Slice, UnitGroup
+from dropasr.models.gates import Gate
+from dropasr.models.patterns import linear
 from dropasr.models.recurrence import Recurrence, State
 from dropasr.models.streaming import Stream
 
@@ -54,9 +56,13 @@ class ModelOptions(Options):
 
 
 class Lstm(AcousticModel):
-    """`widths`: cells of each layer, of its forward and then its backward half, each followed by its projection where there is one."""
+    """`widths`: cells of each layer, of its forward and then its backward half, each followed by its projection where there is one.
+
+    `input_rank`: linear combinations of the inputs that the first layer reads in their place; 0 is none.
+    """
 
     reads_chunks = True
+    knows_patterns = True
 
     def __init__(
         self,
@@ -70,6 +76,7 @@ class Lstm(AcousticModel):
         layer_norm: bool = False,
         splice: int = 0,
         learned_state: bool = False,
+        input_rank: int = 0,
     ) -> None:
         super().__init__()
         self.num_features, self.num_outputs = num_features, num_outputs
@@ -78,6 +85,8 @@ class Lstm(AcousticModel):
         self.layer_norm, self.learned_state = layer_norm, learned_state
         self.layers = nn.ModuleList()
         inputs = num_features * len(self.window)
+        self.reduction = nn.Linear(inputs, input_rank, bias=False) if input_rank else None
+        inputs = input_rank or inputs
         for sizes in self._by_layer(widths):
             halves = [Recurrence(inputs, *half, layer_norm=layer_norm, learned_state=learned_state) for half in sizes]
             self.layers.append(nn.ModuleList(halves))
@@ -113,6 +122,7 @@ class Lstm(AcousticModel):
             "layer_norm": self.layer_norm,
             "splice": self.splice,
             "learned_state": self.learned_state,
+            **({} if self.reduction is None else {"input_rank": self.reduction.out_features}),
         }
 
     @property
@@ -125,7 +135,8 @@ class Lstm(AcousticModel):
         lengths = -(-chunks.lengths // self.stride)
         steps = int(lengths.max()) if self.bidirectional else int(step.max()) + 1
         hidden, _ = self.run_layers(self._inputs(chunks, steps), lengths)
-        return self.output(hidden.flatten(0, 1)[step * chunks.num_pieces + chunks.piece_of_row])
+        below = [half.gate for half in self.layers[-1]]
+        return linear(self.output, hidden.flatten(0, 1)[step * chunks.num_pieces + chunks.piece_of_row], below)
 
     def _inputs(self, chunks: Chunks, steps: int) -> torch.Tensor:
         """What the steps read, `(steps, B, I)`; before the first and after the last frame of a piece that frame is repeated."""
@@ -144,13 +155,16 @@ class Lstm(AcousticModel):
         """
         back = _reversal(inputs, lengths) if self.bidirectional else None
         reached = []
+        inputs = inputs if self.reduction is None else self.reduction(inputs)
+        below: list[Gate] = []
         for index, layer in enumerate(self.layers):
-            outputs, state = layer[0](inputs, None if states is None else states[index])
+            outputs, state = layer[0](inputs, None if states is None else states[index], below)
             reached.append(state)
             if back is not None:
-                reverse = _rows(layer[1](_rows(inputs, back))[0], back)
+                reverse = _rows(layer[1](_rows(inputs, back), below=below)[0], back)
                 outputs = torch.cat([outputs, reverse.to(outputs.dtype)], dim=2)
             inputs = outputs
+            below = [half.gate for half in layer]
         return inputs, reached
 
     def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:
@@ -187,6 +201,8 @@ class Lstm(AcousticModel):
     def macs_per_frame(self, widths: Sequence[int] | None = None) -> int:
         """Multiply-adds per step, which is a frame, or every third with `subsampling` 3."""
         below, total = self.num_features * len(self.window), 0
+        if self.reduction is not None:
+            below, total = self.reduction.out_features, below * self.reduction.out_features
         for sizes in self._by_layer(self.widths if widths is None else widths):
             for half in sizes:
                 cells, outputs = half[0], half[-1]

@@ -34,6 +34,8 @@ METHODS = {
         "signal_frames": 256,
         "min_units": 3,
     },
+    "dropout": {"method": "dropout"},
+    "approximate_random_dropout": {"method": "approximate_random_dropout"},
     "random_removal": {"method": "random_removal", "start": 0.2, "end": 0.7, "min_units": 3},
 }
 
