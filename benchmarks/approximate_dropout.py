@@ -1,15 +1,16 @@
 """Approximate random dropout: how much faster a training step is than one with ordinary dropout.
 
     python benchmarks/approximate_dropout.py [--threads 1] [--nets mlp lstm] [--mlp 1024 2048 4096] [--cells 512 1024 1500]
-        [--rates 0.3 0.5 0.7] [--batch 256] [--chunks 24] [--frames 60] [--steps 12] [--repeats 5] [--tiles] [--wanted-mlp 1.5] [--wanted-lstm 1.4]
+        [--rates 0.3 0.5 0.7] [--precisions float32 bfloat16] [--batch 256] [--chunks 24] [--frames 60] [--steps 12] [--repeats 5]
+        [--tiles] [--wanted-mlp 1.5] [--wanted-lstm 1.4]
 
 A row per net, rate and precision. A step is the forward pass, the backward pass, clipping and the update by SGD with momentum, as in
 training; masks and patterns are drawn in it by the methods `dropout` and `approximate_random_dropout` themselves. MLPs have `--layers`
 hidden layers on 680 inputs and 1000 outputs, and `--batch` frames a step; LSTMs have two layers on 120 inputs (three frames of 40) and
 1000 outputs, and read `--chunks` pieces of `--frames` steps.
 
-Steps of the methods alternate. Times are means over all steps, since the patterns of a step decide how long it takes; a ratio is that of the
-sums of one repeat of `--steps` steps each, given as mean ± standard deviation over the repeats. `open` is a step without dropout.
+Steps of the methods alternate. Times are means over all steps, since the patterns of a step decide how long it takes; a ratio is that
+of the sums of one repeat of `--steps` steps each, given as mean ± standard deviation over the repeats. `open` is a step without dropout.
 Figures mean something on a quiet machine alone. Ends with exit code 1 if the ratio of an MLP of 2048 units, or of an LSTM of 1024 cells, at
 rate 0.5 is below what is wanted.
 """
@@ -56,7 +57,9 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
     for width in arguments.mlp if "mlp" in arguments.nets else []:
         inputs = torch.randn(arguments.batch, 17 * FEATURES, generator=generator)
         options = {"name": "feedforward", "layers": arguments.layers, "width": width}
-        yield Case(f"mlp {arguments.layers} x {width}", "mlp", width, lambda options=options: build_model(options, FEATURES, OUTPUTS), inputs)
+        yield Case(
+            f"mlp {arguments.layers} x {width}", "mlp", width, lambda options=options: build_model(options, FEATURES, OUTPUTS), inputs
+        )
     for cells in arguments.cells if "lstm" in arguments.nets else []:
         frames = torch.randn(arguments.chunks, 3 * arguments.frames, FEATURES, generator=generator)
         rows = torch.arange(0, frames.shape[0] * frames.shape[1], 3)
@@ -146,7 +149,8 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"hardware: {processor()}, {os.cpu_count()} cores, {arguments.threads} threads, torch {torch.__version__}")
-    print(f"batch {arguments.batch} frames; {arguments.chunks} pieces of {arguments.frames} steps; {arguments.repeats} x {arguments.steps} steps\n")
+    print(f"batch {arguments.batch} frames; {arguments.chunks} pieces of {arguments.frames} steps")
+    print(f"{arguments.repeats} x {arguments.steps} steps\n")
     kinds = ["open", "dropout", "rows"] + (["tiles"] if arguments.tiles else [])
     ratios = " | ".join(f"dropout / {name}" for name in kinds if name != "dropout")
     print(HEADER.format(kinds=" | ".join(f"{name} (ms)" for name in kinds), ratios=ratios))

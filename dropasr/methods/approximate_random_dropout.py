@@ -45,14 +45,16 @@ class MethodOptions(CommonOptions):
     """Rows and columns of a tile."""
     distribution: Literal["closed", "searched"] = "closed"
     """Distribution of the periods: in closed form, or by the published search."""
-    scale: Literal["period", "rate"] = "period"
-    """What is there is multiplied by the period, which leaves what the next layer reads as large as without dropout in every batch, or by
-    1 / (1 - rate), which does so on average."""
+    scale: Literal["rate", "period"] = "rate"
+    """What is there is multiplied by 1 / (1 - rate), or by the period of the batch: what the next layer reads is as large as without
+    dropout on average over the patterns, or in every single one."""
 
     @model_validator(mode="after")
     def _check(self) -> MethodOptions:
         if self.rate >= 1 - 1 / self.periods:
-            raise ValueError(f"rate: periods up to {self.periods} reach rates below {1 - 1 / self.periods:.3g}, found {self.rate:g}; raise periods")
+            raise ValueError(
+                f"rate: periods up to {self.periods} reach rates below {1 - 1 / self.periods:.3g}, found {self.rate:g}; raise periods"
+            )
         return self
 
 
@@ -71,7 +73,9 @@ def closed_form(rate: float, periods: int) -> np.ndarray:
     """The distribution `(N,)` of greatest entropy over the periods 1..N whose mean share left out is `rate`."""
     shares = drop_shares(periods)
     if not 0 < rate < shares[-1]:
-        raise ConfigError(f"approximate_random_dropout: expected a rate between 0 and {shares[-1]:.3g} for {periods} periods, found {rate:g}.")
+        raise ConfigError(
+            f"approximate_random_dropout: expected a rate between 0 and {shares[-1]:.3g} for {periods} periods, found {rate:g}."
+        )
     theta = brentq(lambda value: _gibbs(value, shares) @ shares - rate, -1e4, 1e4, xtol=1e-12)
     return _gibbs(theta, shares)
 

@@ -12,8 +12,8 @@ A projection has no gates that could close: the masks that are drawn for it in t
 on its cells. What is left takes a Python loop over time, which only retention learning asks for: factors per sequence that are neither of
 these, or that need gradients, and masks per sequence that were drawn elsewhere for a projection.
 
-A pattern (patterns.py) leaves cells out for the whole batch: the kernel runs over the cells that are there, with matrices that are smaller in
-both dimensions, which is the same as a factor `(H,)` that is 0 for the others.
+A pattern (patterns.py) leaves cells out for the whole batch: the kernel runs over the cells that are there, with matrices that are
+smaller in both dimensions, which is the same as a factor `(H,)` that is 0 for the others.
 
 Layer norm stands on the way up alone, behind the fused kernel. Its mean and variance are over the units that the gate does not remove
 (factor 0), and the gate multiplies what it returns: so a masked unit leaves neither its shift nor a trace in the statistics of the others,
@@ -127,9 +127,7 @@ class Recurrence(nn.Module):
         outputs.append(Slice(self, "weight_hr", 0))
         return [UnitGroup(f"{name}.cells", self.cell_gate, cells), UnitGroup(f"{name}.projection", self.gate, outputs)]
 
-    def forward(
-        self, inputs: torch.Tensor, state: Union[State, None] = None, below: Sequence[Gate] = ()
-    ) -> tuple[torch.Tensor, State]:
+    def forward(self, inputs: torch.Tensor, state: Union[State, None] = None, below: Sequence[Gate] = ()) -> tuple[torch.Tensor, State]:
         """Outputs `(S, B, R)` for the layers above, normalised and multiplied by the gate, of inputs `(S, B, I)`; and the last state.
 
         `below`: gates of what is read, side by side; where one has a pattern, `inputs` holds the units that are there alone.
@@ -199,9 +197,7 @@ class Recurrence(nn.Module):
             found = functional.layer_norm(found.to(weight.dtype), weight.shape, weight, bias, self.norm.eps)
         return self.gate(found), state
 
-    def _kernel(
-        self, inputs: torch.Tensor, state: State, weights: list[torch.Tensor], weight_hr: Factor
-    ) -> tuple[torch.Tensor, State]:
+    def _kernel(self, inputs: torch.Tensor, state: State, weights: list[torch.Tensor], weight_hr: Factor) -> tuple[torch.Tensor, State]:
         """torch's LSTM over whole sequences; `weights`: input matrix, recurrent matrix, and the biases of both."""
         hidden, cell_values = state
         weight_ih, weight_hh, *biases = weights

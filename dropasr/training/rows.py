@@ -160,10 +160,11 @@ def _samplers(config: Config, paths: Paths, net: AcousticModel) -> Samplers:
     return Samplers(everything, everything.subset(kept), everything.subset(held_out), _sampler(config, paths, "dev", net))
 
 
-def _teacher(config: Config, paths: Paths, name: str) -> Teacher:
+def _teacher(config: Config, paths: Paths, name: str, masked: bool) -> Teacher:
+    """The trained row of that name; `masked`: its posteriors differ from batch to batch and cannot be kept."""
     net = load_net(paths.net(name))
     store = FrameStore.open(paths.features("train"))
-    if config.train.criterion == "ctc" or 2 * store.num_frames * net.dims["num_outputs"] > MAX_FILE_BYTES:
+    if masked or config.train.criterion == "ctc" or 2 * store.num_frames * net.dims["num_outputs"] > MAX_FILE_BYTES:
         return NetTeacher(net, config.train.precision)
     path = paths.net(name) / "posteriors-train.npy"
     if not path.exists():
@@ -196,7 +197,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     method = build_method(
         row.method, config.methods[row.method], Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target)
     )
-    teacher = _teacher(config, paths, method.options.teacher) if method.options.teacher else None
+    teacher = _teacher(config, paths, method.options.teacher, method.masks_teacher) if method.options.teacher else None
     trainer = Trainer(net, method, samplers, config.train, folder, paths.seed, teacher, say, identity)
     net = trainer.run(on_epoch)
     macs = net.macs_per_frame()
