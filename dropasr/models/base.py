@@ -45,6 +45,8 @@ class AcousticModel(nn.Module):
     """Whether `forward` reads `Chunks`, and not spliced frames."""
     stride: int = 1
     """Frames per step of the net: it has logits for the first of every `stride` frames of an utterance."""
+    knows_patterns: bool = False
+    """Whether the net computes, where a gate has a `pattern`, only the units that are there."""
 
     @property
     def dims(self) -> dict[str, Any]:
