@@ -162,6 +162,8 @@ def parts_of(layer: nn.Module) -> list[nn.Linear]:
 
 def linear(layer: nn.Module, inputs: torch.Tensor, below: Sequence[Gate] = (), above: Union[Gate, None] = None) -> torch.Tensor:
     """What a layer makes for the units of `above` that are there, of `inputs` `(N, ·)`: the units of `below` that are there."""
+    if all(gate is None or gate.pattern is None for gate in (above, *below)):
+        return layer(inputs)
     parts = parts_of(layer)
     for part in parts:
         gates = below if part is parts[0] else ()

@@ -164,7 +164,9 @@ def _teacher(config: Config, paths: Paths, name: str, masked: bool) -> Teacher:
     """The trained row of that name; `masked`: its posteriors differ from batch to batch and cannot be kept."""
     net = load_net(paths.net(name))
     store = FrameStore.open(paths.features("train"))
-    if masked or config.train.criterion == "ctc" or 2 * store.num_frames * net.dims["num_outputs"] > MAX_FILE_BYTES:
+    large = 2 * store.num_frames * net.dims["num_outputs"] > MAX_FILE_BYTES
+    # A net that steps over frames says other things on the other grids that pieces come on.
+    if masked or config.train.criterion == "ctc" or net.stride > 1 or large:
         return NetTeacher(net, config.train.precision)
     path = paths.net(name) / "posteriors-train.npy"
     if not path.exists():
