@@ -15,6 +15,7 @@ from pydantic import Field
 from torch.nn import functional
 
 from dropasr.compaction.partial_least_squares import vip
+from dropasr.compaction.reconstruction import saliencies
 from dropasr.compaction.retention import mean_field
 from dropasr.compaction.unit_statistics import observe, summed, weight_blocks
 from dropasr.methods.base import open_gates
@@ -25,7 +26,7 @@ from dropasr.models.base import AcousticModel
 class MethodOptions(RankingOptions):
     """Keys of conf/method/criterion_removal.yaml."""
 
-    criterion: Literal["l1", "taylor", "vip"] = "taylor"
+    criterion: Literal["l1", "taylor", "vip", "saliency"] = "taylor"
     """What a unit is worth."""
     components: int = Field(default=8, ge=1)
     """Components of partial least squares (criterion vip)."""
@@ -44,6 +45,8 @@ class Method(FrameRankedRemoval):
             gradients = mean_field(net, self.inputs, self.targets_of_rows, ones, self.generator)
             open_gates(net)
             return [gradient.abs() for gradient in gradients]
+        if self.options.criterion == "saliency":
+            return [saliencies(group, units) for group, units in zip(groups, observe(net, self.inputs))]
         labels = self.targets_of_rows if torch.is_tensor(self.targets_of_rows) else self._best(net)
         targets = functional.one_hot(labels.long())
         return [vip(units, targets, self.options.components) for units in observe(net, self.inputs)]
