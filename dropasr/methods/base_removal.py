@@ -44,8 +44,8 @@ class GradualRemoval(BaseMethod):
     def check(cls, options: Any, net: AcousticModel, teacher: Any = None) -> None:
         if options.reconstruction_frames and getattr(net, "layer_norm", False):
             raise ConfigError(
-                f"{options.method}: reconstruction_frames {options.reconstruction_frames} with model.layer_norm: the layers above read other "
-                "values than the next step does, so that none can take over for both. Set one of them to 0 or false."
+                f"{options.method}: reconstruction_frames {options.reconstruction_frames} with model.layer_norm: what the layers above "
+                "read is not what the next step reads, so that none can take over for both. Set one of them to 0 or false."
             )
 
     def __init__(self, options: RemovalOptions, schedule: Schedule) -> None:

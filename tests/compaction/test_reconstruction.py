@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +12,17 @@ import torch
 from dropasr.compaction import reconstruction
 from dropasr.compaction.reconstruction import saliencies, take_over
 from dropasr.compaction.unit_statistics import observe
+from dropasr.config import load_config
 from dropasr.data.chunks import Chunks
+from dropasr.errors import ConfigError
+from dropasr.methods import build_method
+from dropasr.methods.base import HeldOut, Schedule
 from dropasr.models.feedforward import FeedForward
 from dropasr.models.lstm import Lstm
+from dropasr.training.rows import check_rows
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from training_case import make_trainer  # noqa: E402 (the folder above is on the path only now)
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +100,28 @@ def test_recurrent_units_that_say_what_others_say_leave_without_a_trace(options)
     take_over(group, units, kept)
     group.gate.multiplier = kept.double()
     torch.testing.assert_close(net(chunks), logits, rtol=0, atol=1e-6)
+
+
+def test_layer_norm_is_refused(tiny_yaml):
+    settings = ["methods.dropout_compaction.reconstruction_frames=64", "train.frame_subsampling=3"]
+    check_rows(load_config(tiny_yaml(), model="lstm", settings=settings))
+    with pytest.raises(ConfigError, match="dropout_compaction: reconstruction_frames 64 with model.layer_norm"):
+        check_rows(load_config(tiny_yaml(), model="lstm", settings=[*settings, "model.layer_norm=true"]))
+
+
+@pytest.mark.parametrize("method", ["random_removal", "dropout_compaction"])
+def test_taking_over_spares_the_frames_by_which_it_is_done(tmp_path, method):
+    """Right behind the last removal the criterion on these frames is nearer to what it was than where nothing is taken over."""
+    losses = {}
+    for frames in (0, 512):
+        trainer = make_trainer(tmp_path / str(frames), "dense", epochs=3)
+        net = trainer.run()
+        values = {"method": method, "start": 0.0, "end": 0.4, "passes": 1, "min_units": 3, "reconstruction_frames": frames}
+        schedule = Schedule(1, 1, 1, 0.3 * net.macs_per_frame())
+        made = build_method(method, values, schedule)
+        held_out = HeldOut(trainer.samplers.all.draw, trainer.samplers.all.num_rows)
+        made.begin_removal(net, trained=True)
+        made.after_step(net, 0, 0, trainer.optimiser, held_out)
+        assert net.macs_per_frame() < 0.35 * schedule.target_macs / 0.3
+        losses[frames] = trainer.criterion.figures(net.eval(), trainer.samplers.dev, trainer.config)[0]
+    assert losses[512] < 0.9 * losses[0]
