@@ -55,8 +55,11 @@ def test_every_model_loads_and_builds(path: Path):
 
 @pytest.mark.parametrize("path", METHODS, ids=identity)
 def test_every_method_loads(path: Path):
-    smaller = makes_smaller(path.stem, {"method": path.stem, **read_layers(path)})
-    config = configuration("--method", path.stem) if smaller else configuration("--set", f"experiment.small=[{path.stem}]")
+    values = {"method": path.stem, **read_layers(path)}
+    smaller, teacher = makes_smaller(path.stem, values), values.get("teacher") or "dense"
+    large = ["--set", f"experiment.large=[{','.join(dict.fromkeys(['dense', teacher]))}]"]
+    wanted = ["--method", path.stem] if smaller else ["--set", f"experiment.small=[{path.stem}]"]
+    config = configuration(*large, *wanted)
     check_components(config)
     assert path.stem in (config.experiment.compact if smaller else config.experiment.small)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dropasr.compaction.surgery import fold_scales, remove_units
+from dropasr.compaction.surgery import fold_constants, fold_scales, remove_units
 from dropasr.data.chunks import Inputs
 from dropasr.errors import CompactionError
 from dropasr.models.base import AcousticModel
@@ -30,11 +30,14 @@ def compact(
     frames: Inputs,
     optimiser: torch.optim.Optimizer | None = None,
     fold: bool = False,
+    constants: list[torch.Tensor] | None = None,
 ) -> Proof:
     """Remove every unit whose scale is 0 from `net`, in place, and prove on `frames` (spliced `(N, D)`, or chunks) that the logits stay.
 
     `scales`: one tensor `(H,)` per group; the masked net multiplies its units by them. After the call the gates multiply by the
     scales of the units that stayed, or, with `fold`, are open with the scales folded into the weights that read the units.
+    `constants`: bool, `(H,)` per group, units of scale 0 that leave although they are not masked, because they never change; what they
+    say is folded into the biases above, and is part of the proof.
     Raises CompactionError over 1e-4 of the largest logit (float32; 1e-10 in float64).
     """
     groups = net.unit_groups()
@@ -44,7 +47,13 @@ def compact(
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         for group, scale in zip(groups, scales):
             group.gate.multiplier = scale
+        if constants is not None:
+            for group, constant in zip(groups, constants):
+                group.gate.multiplier = torch.where(constant, torch.ones_like(group.gate.multiplier), group.gate.multiplier)
         masked = net(frames)
+        for group, constant, units in zip(groups, constants or [], net.unit_activations(frames) if constants else []):
+            if bool(constant.any()):
+                fold_constants(group, torch.where(constant, units[0], torch.zeros_like(units[0])))
         if fold:
             fold_scales(groups, scales)
         keep = {group.name: torch.nonzero(scale > 0).flatten() for group, scale in zip(groups, scales)}

@@ -110,3 +110,21 @@ def fold_scales(groups: Iterable[UnitGroup], scales: Sequence[torch.Tensor]) -> 
             shape = [1] * tensor.dim()
             shape[slice_.dim] = -1
             tensor.mul_(ones.view(shape))
+
+
+@torch.no_grad()
+@torch.autocast("cpu", enabled=False)
+def fold_constants(group: UnitGroup, values: torch.Tensor) -> None:
+    """Add to the biases of the layers above what they read where unit u always says `values[u]`, `(H,)`: `b' = b + W v`.
+
+    Exact for units that never change, whose output is `values`; for others `values` may be the mean, 0 adds nothing. The units still
+    have to leave. Raises CompactionError where a layer that reads the units has no bias, as between the cells and a projection.
+    """
+    for slice_ in group.slices:
+        if not slice_.consumer:
+            continue
+        bias = getattr(slice_.module, slice_.name.replace("weight", "bias"), None)
+        if bias is None:
+            raise CompactionError(f"{group.name}: nothing can be folded into a layer without biases ({slice_.name}).")
+        read = getattr(slice_.module, slice_.name).narrow(slice_.dim, slice_.offset, slice_.blocks * group.gate.width)
+        bias += read @ values.to(read).repeat(slice_.blocks)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Any
+from typing import Any, Union
 
 from dropasr.config import nearest, parse_options
 from dropasr.errors import ConfigError
 from dropasr.methods.base import BaseMethod, CommonOptions, Schedule
+from dropasr.models.base import AcousticModel
 
 
 def _module(name: str, where: str):
@@ -32,6 +33,11 @@ def build_method(label: str, values: dict[str, Any], schedule: Schedule) -> Base
     """The method of one row, with its typed options."""
     options = method_options(label, values)
     return _module(values["method"], f"method '{label}'").Method(options, schedule)
+
+
+def check_method(label: str, values: dict[str, Any], net: AcousticModel, teacher: Union[CommonOptions, None] = None) -> None:
+    """Raise ConfigError where the method cannot train this net, or learn from a net trained with the options `teacher`."""
+    _module(values["method"], f"method '{label}'").Method.check(method_options(label, values), net, teacher)
 
 
 def makes_smaller(label: str, values: dict[str, Any]) -> bool:

@@ -76,17 +76,29 @@ class BaseMethod:
     makes_smaller = False
     own_schedule = False
     """Whether start, end and passes are part of the method, as published, and need not be those of dropout compaction."""
+    masks_teacher = False
+    """Whether the teacher is masked by `mask_teacher`, so that its posteriors must be computed anew for every batch."""
 
     @classmethod
     def learns_units(cls, options: Any) -> bool:
         """Whether it learns, with these options, which units leave the net; if not, one that makes nets smaller is a control."""
         return False
 
+    @classmethod
+    def check(cls, options: Any, net: AcousticModel, teacher: Any = None) -> None:
+        """Raise ConfigError where the options do not suit a net, or those of the method that trains the teacher, if there is one."""
+
     def __init__(self, options: CommonOptions, schedule: Schedule) -> None:
         self.options = options
         self.schedule = schedule
         self.generator = np.random.Generator(np.random.SFC64(schedule.seed))
         self.report = MethodReport()
+
+    def meet_teacher(self, net: AcousticModel, teacher: AcousticModel) -> None:
+        """Called with a fresh net before the first step of all, where `masks_teacher`."""
+
+    def mask_teacher(self, teacher: AcousticModel) -> None:
+        """Set the gates of the teacher before the steps of an epoch, where `masks_teacher`."""
 
     def holds_out(self, epoch: int) -> bool:
         """Whether this epoch must leave the held-out slice of train alone."""
@@ -132,4 +144,4 @@ class BaseMethod:
 def open_gates(net: AcousticModel) -> None:
     """Let all units pass unchanged."""
     for group in net.unit_groups():
-        group.gate.multiplier = None
+        group.gate.multiplier = group.gate.pattern = None

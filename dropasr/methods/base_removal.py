@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Any, Union
 
 import torch
 from pydantic import Field
 
 from dropasr.compaction.proof import compact
+from dropasr.compaction.reconstruction import take_over
+from dropasr.compaction.unit_statistics import observe
 from dropasr.data.chunks import Inputs
-from dropasr.errors import CompactionError
+from dropasr.errors import CompactionError, ConfigError
 from dropasr.methods.base import BaseMethod, CommonOptions, HeldOut, Schedule, open_gates
 from dropasr.models.base import AcousticModel, widths_for_budget
 
@@ -25,6 +27,9 @@ class RemovalOptions(CommonOptions):
     """Passes between `start` and `end`, evenly spread, after each of which units may leave."""
     min_units: int = Field(default=8, ge=1)
     """Units that every layer keeps."""
+    reconstruction_frames: int = Field(default=0, ge=0)
+    """Frames of the held-out slice of train by which, at every removal, the units that stay take over what those that leave gave the
+    layers above; 0: they take over nothing."""
 
 
 class GradualRemoval(BaseMethod):
@@ -34,6 +39,14 @@ class GradualRemoval(BaseMethod):
     """
 
     makes_smaller = True
+
+    @classmethod
+    def check(cls, options: Any, net: AcousticModel, teacher: Any = None) -> None:
+        if options.reconstruction_frames and getattr(net, "layer_norm", False):
+            raise ConfigError(
+                f"{options.method}: reconstruction_frames {options.reconstruction_frames} with model.layer_norm: what the layers above "
+                "read is not what the next step reads, so that none can take over for both. Set one of them to 0 or false."
+            )
 
     def __init__(self, options: RemovalOptions, schedule: Schedule) -> None:
         super().__init__(options, schedule)
@@ -50,6 +63,15 @@ class GradualRemoval(BaseMethod):
     def meets_budget(self) -> bool:
         """Whether the final size is that of the row's budget."""
         return True
+
+    @property
+    def passes(self) -> int:
+        """Passes between `start` and `end`."""
+        return self.options.passes
+
+    def constants(self, net: AcousticModel) -> Union[list[torch.Tensor], None]:
+        """Which of the units that are about to leave never change, bool `(H,)` per group; None is none of them."""
+        return None
 
     def begin_removal(self, net: AcousticModel, trained: bool) -> None:
         """Called once, at `start`; `trained` is False where that is before the first step."""
@@ -86,30 +108,45 @@ class GradualRemoval(BaseMethod):
             self.training_mode(net, epoch)
         if self.phase != "learning" or before >= end:
             return
-        interval = (end - begin) / self.options.passes
+        interval = (end - begin) / self.passes
         # A small excess guards against rounding: the last pass must fall on the last step before `end`.
-        passed, due = (min(max(int((time - begin) / interval + 1e-9), 0), self.options.passes) for time in (before, now))
+        passed, due = (min(max(int((time - begin) / interval + 1e-9), 0), self.passes) for time in (before, now))
         if due <= passed:
             return
         if held_out is None:
             raise CompactionError(f"{self.options.method} needs held-out frames: set train.held_out above 0.")
+        scales = [values.clone() for values in self.scales]
         for number in range(passed, due):
             self.run_pass(net, number + 1, now, held_out)
-        decided = due >= self.options.passes
+        decided = due >= self.passes
         if decided and self.targets:
             self.decide()
         self.note_histogram(now)
+        if self.options.reconstruction_frames:
+            self._reconstruct(net, scales, held_out)
         self._remove(net, optimiser, held_out, fold=decided)
         if decided:
             self.phase = "after"
         self.training_mode(net, epoch)
+
+    def _reconstruct(self, net: AcousticModel, before: list[torch.Tensor], held_out: HeldOut) -> None:
+        """Let the units whose scale is not 0 take over from those that had one `before` this step, one layer after the other."""
+        inputs, _ = held_out.draw(self.generator, min(self.options.reconstruction_frames, held_out.num_rows))
+        groups = net.unit_groups()
+        for group, old in zip(groups, before):
+            group.gate.multiplier = old
+        for index, (group, old, new) in enumerate(zip(groups, before, self.scales)):
+            if bool((new == 0).any()):
+                units = observe(net, inputs)[index] * torch.where(new > 0, new, old)
+                take_over(group, units, new > 0)
+            group.gate.multiplier = new
 
     def _remove(self, net: AcousticModel, optimiser: torch.optim.Optimizer, held_out: HeldOut, fold: bool) -> None:
         """Remove units of scale zero; `fold` then opens the gates."""
         if not fold and all(bool((scales > 0).all()) for scales in self.scales):
             return
         inputs, _ = held_out.draw(self.generator, 512)
-        proof = compact(net, self.scales, inputs, optimiser, fold=fold)
+        proof = compact(net, self.scales, inputs, optimiser, fold=fold, constants=self.constants(net))
         self.scales = [scales[scales > 0] for scales in self.scales]
         self.report.proofs.append(proof)
         before, after = ("/".join(map(str, units)) for units in (proof.units_before, proof.units_after))
@@ -152,10 +189,13 @@ class RankedRemoval(GradualRemoval):
         """What each unit of each group is worth, one tensor `(H,)` per group; the lowest leave first."""
         raise NotImplementedError
 
+    def planned(self, first: int, last: int, number: int) -> int:
+        """Units left after pass `number` (from 1) of a group that begins with `first` and ends with `last`."""
+        return round(first + (last - first) * number / self.passes)
+
     def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:
-        share = number / self.options.passes
         for scales, ranks, first, last in zip(self.scales, self.ranks(net), self.initial_units, self.targets):
-            surplus = scales.numel() - round(first + (last - first) * share)
+            surplus = scales.numel() - self.planned(first, last, number)
             # Units that left in this very step, when two passes fall on it, count among the surplus.
             ranks = ranks.masked_fill(scales == 0, -torch.inf)
             scales[ranks.topk(max(surplus, 0), largest=False).indices] = 0

@@ -15,7 +15,7 @@ from dropasr.config import Options, nearest, parse_options
 from dropasr.errors import ConfigError
 from dropasr.models.base import AcousticModel
 
-NOT_MODELS = ("base", "checkpoint", "gates", "recurrence", "streaming")
+NOT_MODELS = ("base", "checkpoint", "gates", "patterns", "recurrence", "streaming")
 """Files of this folder that models share."""
 
 

@@ -45,6 +45,8 @@ class AcousticModel(nn.Module):
     """Whether `forward` reads `Chunks`, and not spliced frames."""
     stride: int = 1
     """Frames per step of the net: it has logits for the first of every `stride` frames of an utterance."""
+    knows_patterns: bool = False
+    """Whether the net computes, where a gate has a `pattern`, only the units that are there."""
 
     @property
     def dims(self) -> dict[str, Any]:
@@ -62,6 +64,10 @@ class AcousticModel(nn.Module):
 
     def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:
         """Logits `(⌈T/stride⌉, K)` of every stride-th frame, from the first on, of one utterance `(T, F)`."""
+        raise NotImplementedError
+
+    def unit_activations(self, inputs: Inputs) -> list[torch.Tensor]:
+        """Activations `(N, H)` of each group's units, as its gate finds them, for the N rows of the inputs that `forward` scores."""
         raise NotImplementedError
 
     def unit_groups(self) -> list[UnitGroup]:

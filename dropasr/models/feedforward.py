@@ -17,6 +17,7 @@ from dropasr.data.batches import splice
 from dropasr.errors import ConfigError
 from dropasr.models.base import AcousticModel, Slice, UnitGroup
 from dropasr.models.gates import Gate
+from dropasr.models.patterns import batch_norm, linear, parts_of
 
 ACTIVATIONS = {"relu": torch.relu, "sigmoid": torch.sigmoid}
 
@@ -39,7 +40,12 @@ class ModelOptions(Options):
 
 
 class FeedForward(AcousticModel):
-    """`h_l = gate_l(norm_l(a(W_l h_{l-1} + b_l)))`, logits `W h_L + b`. `channels`: the input features that the net reads."""
+    """`h_l = gate_l(norm_l(a(W_l h_{l-1} + b_l)))`, logits `W h_L + b`. `channels`: the input features that the net reads.
+
+    `ranks`: of each matrix, that of the output last, the rank of the two that stand in its place (`W = U V`), or 0 where it is whole.
+    """
+
+    knows_patterns = True
 
     def __init__(
         self,
@@ -50,6 +56,7 @@ class FeedForward(AcousticModel):
         activation: str = "relu",
         batch_norm: bool = False,
         num_features: int | None = None,
+        ranks: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
@@ -61,17 +68,22 @@ class FeedForward(AcousticModel):
         self.activation = activation
         self.batch_norm = batch_norm
         inputs = [len(self.channels) * self._frames, *widths]
-        self.hidden = nn.ModuleList(nn.Linear(below, width) for below, width in zip(inputs, widths))
+        self.ranks = [0] * len(inputs) if ranks is None else list(ranks)
+        if len(self.ranks) != len(inputs):
+            raise ConfigError(f"ranks: expected one for each of the {len(inputs)} matrices, found {len(self.ranks)}.")
+        layers = [_layer(*sizes) for sizes in zip(inputs, [*widths, num_outputs], self.ranks)]
+        self.hidden = nn.ModuleList(layers[:-1])
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) if batch_norm else nn.Identity() for width in widths)
         self.gates = nn.ModuleList(Gate(width) for width in widths)
-        self.output = nn.Linear(inputs[-1], num_outputs)
+        self.output = layers[-1]
         self._select: torch.Tensor | None = None
         self._update_selection()
         for layer in self.hidden:
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu") if activation == "relu" else nn.init.xavier_normal_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        nn.init.xavier_normal_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+            last = parts_of(layer)[-1]
+            nn.init.kaiming_normal_(last.weight, nonlinearity="relu") if activation == "relu" else nn.init.xavier_normal_(last.weight)
+            nn.init.zeros_(last.bias)
+        nn.init.xavier_normal_(parts_of(self.output)[-1].weight)
+        nn.init.zeros_(parts_of(self.output)[-1].bias)
 
     @property
     def _frames(self) -> int:
@@ -93,6 +105,7 @@ class FeedForward(AcousticModel):
             "num_outputs": self.num_outputs,
             "activation": self.activation,
             "batch_norm": self.batch_norm,
+            **({"ranks": self.ranks} if any(self.ranks) else {}),
         }
 
     @property
@@ -100,10 +113,23 @@ class FeedForward(AcousticModel):
         return self._context
 
     def forward(self, spliced: torch.Tensor) -> torch.Tensor:
+        return linear(self.output, self._hidden(spliced), (self.gates[-1],))
+
+    def _hidden(self, spliced: torch.Tensor, found: list[torch.Tensor] | None = None) -> torch.Tensor:
+        """What the output layer reads; `found` is given the activations of all layers, before their gates."""
         units = spliced if self._select is None else spliced[:, self._select]
+        below: tuple[Gate, ...] = ()
         for layer, norm, gate in zip(self.hidden, self.norms, self.gates):
-            units = gate(norm(ACTIVATIONS[self.activation](layer(units))))
-        return self.output(units)
+            units = batch_norm(norm, ACTIVATIONS[self.activation](linear(layer, units, below, gate)), gate)
+            if found is not None:
+                found.append(units)
+            units, below = gate(units), (gate,)
+        return units
+
+    def unit_activations(self, spliced: torch.Tensor) -> list[torch.Tensor]:
+        found: list[torch.Tensor] = []
+        self._hidden(spliced, found)
+        return found
 
     def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:
         return self(splice(frames, *self._context, stride))
@@ -112,33 +138,43 @@ class FeedForward(AcousticModel):
         groups = []
         for index, gate in enumerate(self.gates):
             above = self.hidden[index + 1] if index + 1 < len(self.hidden) else self.output
-            slices = [Slice(self.hidden[index], "weight", 0), Slice(self.hidden[index], "bias", 0)]
+            last = parts_of(self.hidden[index])[-1]
+            slices = [Slice(last, "weight", 0), Slice(last, "bias", 0)]
             if self.batch_norm:
                 slices += [Slice(self.norms[index], name, 0) for name in ("weight", "bias", "running_mean", "running_var")]
-            slices.append(Slice(above, "weight", 1, consumer=True))
+            slices.append(Slice(parts_of(above)[0], "weight", 1, consumer=True))
             groups.append(UnitGroup(f"hidden{index}", gate, slices))
         return groups
 
     def input_group(self) -> UnitGroup:
         """The input channels as a group: removing one removes its column of every spliced frame."""
-        return UnitGroup("input", Gate(len(self.channels)), [Slice(self.hidden[0], "weight", 1, blocks=self._frames, consumer=True)])
+        first = parts_of(self.hidden[0])[0]
+        return UnitGroup("input", Gate(len(self.channels)), [Slice(first, "weight", 1, blocks=self._frames, consumer=True)])
 
     def resized(self, keep: dict[str, torch.Tensor]) -> None:
         if "input" in keep:
             self.channels = [self.channels[index] for index in keep["input"].tolist()]
             self._update_selection()
         for layer in [*self.hidden, self.output]:
-            layer.out_features, layer.in_features = layer.weight.shape
+            for part in parts_of(layer):
+                part.out_features, part.in_features = part.weight.shape
         for norm in self.norms:
             if isinstance(norm, nn.BatchNorm1d):
                 norm.num_features = norm.weight.shape[0]
 
     def macs_per_frame(self, widths: Sequence[int] | None = None) -> int:
         sizes = [len(self.channels) * self._frames, *(self.widths if widths is None else widths), self.num_outputs]
-        return sum(below * above for below, above in zip(sizes, sizes[1:]))
+        shapes = zip(sizes, sizes[1:], self.ranks)
+        return sum(rank * (below + above) if rank else below * above for below, above, rank in shapes)
 
     def with_widths(self, widths: Sequence[int]) -> FeedForward:
         return from_dims({**self.dims, "widths": list(widths)})
+
+
+def _layer(inputs: int, outputs: int, rank: int) -> nn.Module:
+    if not rank:
+        return nn.Linear(inputs, outputs)
+    return nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs))
 
 
 def build(options: ModelOptions, num_features: int, num_outputs: int) -> FeedForward:
@@ -158,4 +194,5 @@ def from_dims(dims: dict[str, Any]) -> FeedForward:
         dims["activation"],
         dims["batch_norm"],
         dims["num_features"],
+        dims.get("ranks"),
     )

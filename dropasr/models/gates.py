@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from dropasr.models.patterns import Pattern
 
 Multiplier = Union[torch.Tensor, Callable[[torch.Tensor], torch.Tensor], None]
 
@@ -18,14 +21,20 @@ class Gate(nn.Module):
     `multiplier` is None (units pass unchanged), a tensor that broadcasts to `(N, H)` (retention probabilities, a fixed mask), or a
     function from the activations to such a tensor (a freshly sampled mask). Layers that cannot multiply activations one by one, because
     a kernel runs over a whole sequence, ask for the `factor` and work it into their weights.
+
+    `pattern`, in place of a multiplier, says which units there are for the whole batch (patterns.py): nets that know patterns compute
+    those alone, and the gate multiplies them by the scale of the pattern.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
         self.multiplier: Multiplier = None
+        self.pattern: Union[Pattern, None] = None
 
     def forward(self, units: torch.Tensor) -> torch.Tensor:
+        if self.pattern is not None:
+            return units if self.pattern.scale == 1 else units * self.pattern.scale
         if self.multiplier is None:
             return units
         factor = self.multiplier(units) if callable(self.multiplier) else self.multiplier

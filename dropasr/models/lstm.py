@@ -17,6 +17,8 @@ from dropasr.config import Options
 from dropasr.data.chunks import Chunks
 from dropasr.errors import ConfigError
 from dropasr.models.base import AcousticModel, Slice, UnitGroup
+from dropasr.models.gates import Gate
+from dropasr.models.patterns import linear
 from dropasr.models.recurrence import Recurrence, State
 from dropasr.models.streaming import Stream
 
@@ -54,9 +56,13 @@ class ModelOptions(Options):
 
 
 class Lstm(AcousticModel):
-    """`widths`: cells of each layer, of its forward and then its backward half, each followed by its projection where there is one."""
+    """`widths`: cells of each layer, of its forward and then its backward half, each followed by its projection where there is one.
+
+    `input_rank`: linear combinations of the inputs that the first layer reads in their place; 0 is none.
+    """
 
     reads_chunks = True
+    knows_patterns = True
 
     def __init__(
         self,
@@ -70,6 +76,7 @@ class Lstm(AcousticModel):
         layer_norm: bool = False,
         splice: int = 0,
         learned_state: bool = False,
+        input_rank: int = 0,
     ) -> None:
         super().__init__()
         self.num_features, self.num_outputs = num_features, num_outputs
@@ -78,6 +85,8 @@ class Lstm(AcousticModel):
         self.layer_norm, self.learned_state = layer_norm, learned_state
         self.layers = nn.ModuleList()
         inputs = num_features * len(self.window)
+        self.reduction = nn.Linear(inputs, input_rank, bias=False) if input_rank else None
+        inputs = input_rank or inputs
         for sizes in self._by_layer(widths):
             halves = [Recurrence(inputs, *half, layer_norm=layer_norm, learned_state=learned_state) for half in sizes]
             self.layers.append(nn.ModuleList(halves))
@@ -113,6 +122,7 @@ class Lstm(AcousticModel):
             "layer_norm": self.layer_norm,
             "splice": self.splice,
             "learned_state": self.learned_state,
+            **({} if self.reduction is None else {"input_rank": self.reduction.out_features}),
         }
 
     @property
@@ -120,12 +130,23 @@ class Lstm(AcousticModel):
         return BURN_IN, BURN_IN if self.bidirectional else self.stride * self.output_delay + self.splice
 
     def forward(self, chunks: Chunks) -> torch.Tensor:
-        size = chunks.frames.shape[1]
-        step = chunks.rows % size // self.stride + self.output_delay
+        inputs, lengths, rows = self._steps(chunks)
+        hidden, _ = self.run_layers(inputs, lengths)
+        return linear(self.output, hidden.flatten(0, 1)[rows], [half.gate for half in self.layers[-1]])
+
+    def unit_activations(self, chunks: Chunks) -> list[torch.Tensor]:
+        """Activations at the step that has the logits of the row, before layer norm; a backward half has read from there to the end."""
+        inputs, lengths, rows = self._steps(chunks)
+        found: list[torch.Tensor] = []
+        self.run_layers(inputs, lengths, found=found)
+        return [units.flatten(0, 1)[rows] for units in found]
+
+    def _steps(self, chunks: Chunks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Inputs of the steps `(steps, B, I)`, steps of each piece `(B,)`, and where of steps times pieces the scored rows `(N,)` lie."""
+        step = chunks.rows % chunks.frames.shape[1] // self.stride + self.output_delay
         lengths = -(-chunks.lengths // self.stride)
         steps = int(lengths.max()) if self.bidirectional else int(step.max()) + 1
-        hidden, _ = self.run_layers(self._inputs(chunks, steps), lengths)
-        return self.output(hidden.flatten(0, 1)[step * chunks.num_pieces + chunks.piece_of_row])
+        return self._inputs(chunks, steps), lengths, step * chunks.num_pieces + chunks.piece_of_row
 
     def _inputs(self, chunks: Chunks, steps: int) -> torch.Tensor:
         """What the steps read, `(steps, B, I)`; before the first and after the last frame of a piece that frame is repeated."""
@@ -136,21 +157,32 @@ class Lstm(AcousticModel):
         return chunks.frames.reshape(batch * size, -1)[rows].reshape(steps, batch, -1)
 
     def run_layers(
-        self, inputs: torch.Tensor, lengths: Union[torch.Tensor, None] = None, states: Union[Sequence[State], None] = None
+        self,
+        inputs: torch.Tensor,
+        lengths: Union[torch.Tensor, None] = None,
+        states: Union[Sequence[State], None] = None,
+        found: Union[list[torch.Tensor], None] = None,
     ) -> tuple[torch.Tensor, list[State]]:
         """Outputs `(steps, B, R)` of the last layer for the inputs of steps `(steps, B, I)`, and the states of the forward halves.
 
-        `lengths` (int64 `(B,)`): steps of each sequence, which a bidirectional net must know; `states`: where the forward halves go on.
+        `lengths` (int64 `(B,)`): steps of each sequence, which a bidirectional net must know; `states`: where the forward halves go on;
+        `found`: is given the activations `(steps, B, H)` of every group of units.
         """
         back = _reversal(inputs, lengths) if self.bidirectional else None
         reached = []
+        inputs = inputs if self.reduction is None else self.reduction(inputs)
+        below: list[Gate] = []
         for index, layer in enumerate(self.layers):
-            outputs, state = layer[0](inputs, None if states is None else states[index])
+            outputs, state = layer[0](inputs, None if states is None else states[index], below, found)
             reached.append(state)
             if back is not None:
-                reverse = _rows(layer[1](_rows(inputs, back))[0], back)
+                read: Union[list[torch.Tensor], None] = None if found is None else []
+                reverse = _rows(layer[1](_rows(inputs, back), None, below, read)[0], back)
+                if found is not None:
+                    found += [_rows(units, back) for units in read]
                 outputs = torch.cat([outputs, reverse.to(outputs.dtype)], dim=2)
             inputs = outputs
+            below = [half.gate for half in layer]
         return inputs, reached
 
     def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:
@@ -187,6 +219,8 @@ class Lstm(AcousticModel):
     def macs_per_frame(self, widths: Sequence[int] | None = None) -> int:
         """Multiply-adds per step, which is a frame, or every third with `subsampling` 3."""
         below, total = self.num_features * len(self.window), 0
+        if self.reduction is not None:
+            below, total = self.reduction.out_features, below * self.reduction.out_features
         for sizes in self._by_layer(self.widths if widths is None else widths):
             for half in sizes:
                 cells, outputs = half[0], half[-1]

@@ -12,6 +12,9 @@ A projection has no gates that could close: the masks that are drawn for it in t
 on its cells. What is left takes a Python loop over time, which only retention learning asks for: factors per sequence that are neither of
 these, or that need gradients, and masks per sequence that were drawn elsewhere for a projection.
 
+A pattern (patterns.py) leaves cells out for the whole batch: the kernel runs over the cells that are there, with matrices that are
+smaller in both dimensions, which is the same as a factor `(H,)` that is 0 for the others.
+
 Layer norm stands on the way up alone, behind the fused kernel. Its mean and variance are over the units that the gate does not remove
 (factor 0), and the gate multiplies what it returns: so a masked unit leaves neither its shift nor a trace in the statistics of the others,
 and the masked net is exactly the one without the unit.
@@ -30,6 +33,7 @@ from torch.nn import functional
 
 from dropasr.models.base import Slice, UnitGroup
 from dropasr.models.gates import Gate
+from dropasr.models.patterns import columns_of, present, rows_of
 
 warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
 
@@ -123,8 +127,20 @@ class Recurrence(nn.Module):
         outputs.append(Slice(self, "weight_hr", 0))
         return [UnitGroup(f"{name}.cells", self.cell_gate, cells), UnitGroup(f"{name}.projection", self.gate, outputs)]
 
-    def forward(self, inputs: torch.Tensor, state: Union[State, None] = None) -> tuple[torch.Tensor, State]:
-        """Outputs `(S, B, R)` for the layers above, normalised and multiplied by the gate, of inputs `(S, B, I)`; and the last state."""
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        state: Union[State, None] = None,
+        below: Sequence[Gate] = (),
+        found: Union[list[torch.Tensor], None] = None,
+    ) -> tuple[torch.Tensor, State]:
+        """Outputs `(S, B, R)` for the layers above, normalised and multiplied by the gate, of inputs `(S, B, I)`; and the last state.
+
+        `below`: gates of what is read, side by side; where one has a pattern, `inputs` holds the units that are there alone. `found` is
+        given what the gates will multiply: cells `(S, B, H)`, and outputs `(S, B, R)` of a projection, before layer norm.
+        """
+        if any(gate is not None and gate.pattern is not None for gate in (self.gate, self.cell_gate, *below)):
+            return self._patterned(inputs, below)
         batch = inputs.shape[1]
         state = self._first_state(batch) if state is None else state
         like = self.weight_hh
@@ -133,7 +149,12 @@ class Recurrence(nn.Module):
         else:
             # Drawn for a projection, a mask is one for the batch, which is what keeps the kernel fused.
             cells, factor = self.cell_gate.factor(batch, like), self.gate.factor(1 if callable(self.gate.multiplier) else batch, like)
-        outputs, state = self._fused(inputs, state, cells, factor) or self._stepped(inputs, state, cells, factor)
+        # The kernel does not tell what a projection reads.
+        told = found is not None and self.cell_gate is not None
+        fused = None if told else self._fused(inputs, state, cells, factor)
+        outputs, state = fused or self._stepped(inputs, state, cells, factor, found if told else None)
+        if found is not None:
+            found.append(outputs)
         if self.norm is not None:
             outputs = masked_layer_norm(outputs, factor, self.norm)
         return (outputs if factor is None else outputs * factor), state
@@ -166,19 +187,38 @@ class Recurrence(nn.Module):
         if mask is not None:
             inputs, weight_ih = self._closing(inputs, mask)
             hidden = hidden * mask if self.cell_gate is None else hidden
-        return self._kernel(inputs, (hidden, state[1]), weight_ih, weight_hh, weight_hr)
+        return self._kernel(inputs, (hidden, state[1]), [weight_ih, weight_hh, self.bias_ih, self.bias_hh], weight_hr)
 
-    def _kernel(
-        self, inputs: torch.Tensor, state: State, weight_ih: torch.Tensor, weight_hh: torch.Tensor, weight_hr: Factor
-    ) -> tuple[torch.Tensor, State]:
-        """torch's LSTM over whole sequences with the biases of this layer and these matrices."""
+    def _patterned(self, inputs: torch.Tensor, below: Sequence[Gate]) -> tuple[torch.Tensor, State]:
+        """Outputs `(S, B, ·)` of the units that are there, from the beginning of a sequence on, by a kernel that has no others."""
+        hidden_gate = self.gate if self.cell_gate is None else self.cell_gate
+        cells, outputs = rows_of(hidden_gate), rows_of(self.gate)
+        weights = [
+            present(self.weight_ih, cells, columns_of(below), blocks=4),
+            present(self.weight_hh, cells, (outputs,), blocks=4, scale=1.0 if self.gate.pattern is None else self.gate.pattern.scale),
+            present(self.bias_ih, cells, blocks=4),
+            present(self.bias_hh, cells, blocks=4),
+        ]
+        weight_hr = None
+        if self.weight_hr is not None:
+            weight_hr = present(self.weight_hr, outputs, (cells,), scale=1.0 if hidden_gate.pattern is None else hidden_gate.pattern.scale)
+        hidden, cell_values = self._first_state(inputs.shape[1])
+        found, state = self._kernel(inputs, (hidden[:, outputs], cell_values[:, cells]), weights, weight_hr)
+        if self.norm is not None:
+            weight, bias = present(self.norm.weight, outputs), present(self.norm.bias, outputs)
+            found = functional.layer_norm(found.to(weight.dtype), weight.shape, weight, bias, self.norm.eps)
+        return self.gate(found), state
+
+    def _kernel(self, inputs: torch.Tensor, state: State, weights: list[torch.Tensor], weight_hr: Factor) -> tuple[torch.Tensor, State]:
+        """torch's LSTM over whole sequences; `weights`: input matrix, recurrent matrix, and the biases of both."""
         hidden, cell_values = state
+        weight_ih, weight_hh, *biases = weights
         # The kernel takes a projection to as many values as there are cells for none at all: give it one value more, which is 0.
-        padded = weight_hr is not None and self.outputs == self.cells
+        padded = weight_hr is not None and hidden.shape[1] == cell_values.shape[1]
         if padded:
             weight_hr = functional.pad(weight_hr, (0, 0, 0, 1))
             weight_hh, hidden = functional.pad(weight_hh, (0, 1)), functional.pad(hidden, (0, 1))
-        weights = [weight_ih, weight_hh, self.bias_ih, self.bias_hh] + ([] if weight_hr is None else [weight_hr])
+        weights = [weight_ih, weight_hh, *biases] + ([] if weight_hr is None else [weight_hr])
         weights = [_for_autocast(weight) for weight in weights]
         first = (hidden.unsqueeze(0).contiguous(), cell_values.unsqueeze(0).contiguous())
         # Gradients are asked of nets in evaluation mode, too: what the kernel calls training is that they are needed.
@@ -203,16 +243,22 @@ class Recurrence(nn.Module):
         fed = fed.to(inputs.dtype).expand(len(inputs), -1, -1)
         return torch.cat([inputs, fed], dim=2), torch.cat([self.weight_ih, columns], dim=1)
 
-    def _stepped(self, inputs: torch.Tensor, state: State, cells: Factor, factor: Factor) -> tuple[torch.Tensor, State]:
-        """The same outputs step by step, for any factors and with gradients for them."""
+    def _stepped(
+        self, inputs: torch.Tensor, state: State, cells: Factor, factor: Factor, found: Union[list[torch.Tensor], None] = None
+    ) -> tuple[torch.Tensor, State]:
+        """The same outputs step by step, for any factors and with gradients for them; `found` is given what a projection reads."""
         hidden, cell_values = state
-        outputs = []
+        outputs, read = [], []
         for above in functional.linear(inputs, self.weight_ih, self.bias_ih + self.bias_hh):
             gated = hidden if factor is None else hidden * factor
             i, f, g, o = (above + functional.linear(gated, self.weight_hh)).chunk(4, dim=1)
             cell_values = torch.sigmoid(f) * cell_values + torch.sigmoid(i) * torch.tanh(g)
             hidden = torch.sigmoid(o) * torch.tanh(cell_values)
             if self.weight_hr is not None:
+                if found is not None:
+                    read.append(hidden)
                 hidden = functional.linear(hidden if cells is None else hidden * cells, self.weight_hr)
             outputs.append(hidden)
+        if found is not None:
+            found.append(torch.stack(read))
         return torch.stack(outputs), (hidden, cell_values)

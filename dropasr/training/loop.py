@@ -113,6 +113,8 @@ class Trainer:
         # Masks of the input, as all that is drawn, depend on seed and epoch alone.
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
         self.method.training_mode(self.net, epoch)
+        if self.method.masks_teacher:
+            self.method.mask_teacher(self.teacher.net)
         self.net.train()
         for step, (inputs, targets, indices) in enumerate(sampler.epoch(epoch)):
             self.method.before_step(self.net, epoch, step)
@@ -140,6 +142,8 @@ class Trainer:
             sampler = self.samplers.kept if self.method.holds_out(epoch) else everything
             self.method.schedule = self.method.schedule.with_steps(sampler.steps(epoch))
             self.method.begin_epoch(self.net, epoch, np.random.Generator(np.random.SFC64([self.seed, epoch])))
+            if epoch == 0 and self.method.masks_teacher:
+                self.method.meet_teacher(self.net, self.teacher.net)
             loss, frames = self._epoch(epoch, sampler, held_out)
             if epoch == epochs - 1:
                 self.method.finish(self.net, held_out.draw(np.random.default_rng(self.seed), 512)[0])

@@ -17,7 +17,7 @@ from dropasr.data.store import FrameStore
 from dropasr.errors import CompactionError, ConfigError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
 from dropasr.lang.pieces import load_units
-from dropasr.methods import build_method, has_own_schedule, learns_units, makes_smaller, method_options
+from dropasr.methods import build_method, check_method, has_own_schedule, learns_units, makes_smaller, method_options
 from dropasr.methods.base import Schedule
 from dropasr.models import build_model
 from dropasr.models.base import AcousticModel, widths_for_budget
@@ -45,7 +45,8 @@ def check_rows(config: Config) -> None:
     """Check what only models and methods know: options, teachers, and who may stand under large, small, compact."""
     large = config.experiment.large
     mask_options(config.train)
-    _check_rate(config)
+    net = build_model(config.model, config.features.num_mel_bins, 1)
+    _check_rate(config, net)
     _check_fair(config)
     distils = False
     for label, values in config.methods.items():
@@ -57,6 +58,8 @@ def check_rows(config: Config) -> None:
             raise ConfigError(f"experiment.compact: '{label}' does not make nets smaller; it belongs under experiment.large or small.")
         if options.teacher is not None and options.teacher not in large:
             raise ConfigError(f"method '{label}': the teacher '{options.teacher}' is not among experiment.large ({', '.join(large)}).")
+        _check_chain(config, label)
+        check_method(label, values, net, options.teacher and method_options(options.teacher, config.methods[options.teacher]))
         distils = distils or (smaller and options.teacher is not None)
     if distils and all(method_options(label, config.methods[label]).teacher is None for label in config.experiment.small):
         raise ConfigError(
@@ -65,9 +68,19 @@ def check_rows(config: Config) -> None:
         )
 
 
-def _check_rate(config: Config) -> None:
+def _check_chain(config: Config, label: str) -> None:
+    """Raise ConfigError where teachers wait for each other."""
+    chain, teacher = [label], config.methods[label].get("teacher")
+    while teacher in config.methods:
+        chain.append(teacher)
+        if teacher in chain[:-1]:
+            raise ConfigError(f"method '{label}': expected teachers that are trained first, found {' <- '.join(chain)}. Set one to null.")
+        teacher = config.methods[teacher].get("teacher")
+
+
+def _check_rate(config: Config, net: AcousticModel) -> None:
     """Raise ConfigError where a net that reads sequences steps over frames at another rate than the one it is to be evaluated at."""
-    net, wanted = build_model(config.model, config.features.num_mel_bins, 1), config.train.frame_subsampling
+    wanted = config.train.frame_subsampling
     if net.reads_chunks and net.stride != wanted:
         raise ConfigError(
             f"train.frame_subsampling: expected {net.stride}, the rate of the net itself (model '{config.model['name']}'), found {wanted}. "
@@ -147,10 +160,13 @@ def _samplers(config: Config, paths: Paths, net: AcousticModel) -> Samplers:
     return Samplers(everything, everything.subset(kept), everything.subset(held_out), _sampler(config, paths, "dev", net))
 
 
-def _teacher(config: Config, paths: Paths, name: str) -> Teacher:
+def _teacher(config: Config, paths: Paths, name: str, masked: bool) -> Teacher:
+    """The trained row of that name; `masked`: its posteriors differ from batch to batch and cannot be kept."""
     net = load_net(paths.net(name))
     store = FrameStore.open(paths.features("train"))
-    if config.train.criterion == "ctc" or 2 * store.num_frames * net.dims["num_outputs"] > MAX_FILE_BYTES:
+    large = 2 * store.num_frames * net.dims["num_outputs"] > MAX_FILE_BYTES
+    # A net that steps over frames says other things on the other grids that pieces come on.
+    if masked or config.train.criterion == "ctc" or net.stride > 1 or large:
         return NetTeacher(net, config.train.precision)
     path = paths.net(name) / "posteriors-train.npy"
     if not path.exists():
@@ -183,7 +199,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     method = build_method(
         row.method, config.methods[row.method], Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target)
     )
-    teacher = _teacher(config, paths, method.options.teacher) if method.options.teacher else None
+    teacher = _teacher(config, paths, method.options.teacher, method.masks_teacher) if method.options.teacher else None
     trainer = Trainer(net, method, samplers, config.train, folder, paths.seed, teacher, say, identity)
     net = trainer.run(on_epoch)
     macs = net.macs_per_frame()

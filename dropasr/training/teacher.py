@@ -22,7 +22,7 @@ MAX_FILE_BYTES = 1 << 30
 def write_posteriors(net: AcousticModel, store: FrameStore, path: Path, precision: str) -> None:
     """Posteriors `(N, K)` float16 of every frame of `store`, atomically, as a memory-mappable .npy: the teacher is evaluated once.
 
-    Nets that read sequences run over whole utterances. Frames that a net with a stride does not read have zeros: no such net asks for them.
+    Nets that read sequences run over whole utterances. Not for nets with a stride, which have no logits for some of the frames.
     """
     with atomic_path(path) as temporary:
         out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=(len(store.frames), net.dims["num_outputs"]))
@@ -30,8 +30,8 @@ def write_posteriors(net: AcousticModel, store: FrameStore, path: Path, precisio
             start, end = store.offsets[index], store.offsets[index + 1]
             frames = torch.from_numpy(np.array(store.frames[start:end], dtype=np.float32))
             with autocast(precision):
-                logits = net.logits(frames, net.stride)
-            out[start : end : net.stride] = torch.softmax(logits.float(), dim=1).numpy()
+                logits = net.logits(frames)
+            out[start:end] = torch.softmax(logits.float(), dim=1).numpy()
         out.flush()
 
 

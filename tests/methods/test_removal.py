@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from dropasr.compaction.unit_statistics import unit_norms
 from dropasr.errors import CompactionError
 from dropasr.methods import build_method, makes_smaller
 from dropasr.methods.base import HeldOut, Schedule
-from dropasr.methods.norm_removal import outgoing_norms
 from dropasr.models.feedforward import FeedForward
 
 HELD_OUT = HeldOut(lambda generator, count: (torch.randn(count, 12), torch.zeros(count, dtype=torch.long)), 1000)
@@ -66,7 +66,7 @@ def test_units_with_the_smallest_outgoing_norm_leave():
     torch.manual_seed(0)
     full = FeedForward(range(4), (1, 1), [60, 40], 5)
     norms = full.hidden[1].weight.norm(dim=0)
-    assert torch.allclose(outgoing_norms(full.unit_groups()[0]), norms)
+    assert torch.allclose(unit_norms(full.unit_groups()[0], makes=False, reads=True), norms)
     net, method, _ = run("norm_removal", passes=1)
     best = norms.topk(method.targets[0]).indices.sort().values
     assert torch.equal(net.hidden[0].weight, full.hidden[0].weight[best])

@@ -51,29 +51,38 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def half_by_hand(half, inputs: np.ndarray, cell_scale, scale) -> np.ndarray:
-    """One direction of one layer on one sequence `(S, I)`: what it passes up, `(S, R)`; factors `(H,)` and `(R,)`."""
+def half_by_hand(half, inputs: np.ndarray, cell_scale, scale, seen: list) -> np.ndarray:
+    """One direction of one layer on one sequence `(S, I)`: what it passes up, `(S, R)`; factors `(H,)` and `(R,)`.
+
+    `seen` is given what the gates multiply: cells `(S, H)`, and a projection `(S, R)`.
+    """
     weights = {name: value.detach().double().numpy() for name, value in half.named_parameters()}
     H, R = len(weights["bias_ih"]) // 4, weights["weight_hh"].shape[1]
     h, c = weights.get("first_output", np.zeros(R)), weights.get("first_cells", np.zeros(H))
-    passed = []
+    passed, units = [], []
     for x in inputs:
         a = weights["weight_ih"] @ x + weights["bias_ih"] + weights["weight_hh"] @ (scale * h) + weights["bias_hh"]
         i, f, g, o = a[:H], a[H : 2 * H], a[2 * H : 3 * H], a[3 * H :]
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
+        units.append([h])
         if "weight_hr" in weights:
             h = weights["weight_hr"] @ (cell_scale * h)
+            units[-1].append(h)
         up = h
         if "norm.weight" in weights:
             kept = h[scale != 0]
             up = (h - kept.mean()) / np.sqrt(kept.var() + 1e-5) * weights["norm.weight"] + weights["norm.bias"]
         passed.append(scale * up)
+    seen += [np.array(group) for group in zip(*units)]
     return np.array(passed)
 
 
-def logits_by_hand(net: Lstm, frames: torch.Tensor, scales: list[torch.Tensor]) -> np.ndarray:
-    """Logits of all steps of one utterance `(T, F)`, units multiplied by `scales` (one per group of units, input side first)."""
+def logits_by_hand(net: Lstm, frames: torch.Tensor, scales: list[torch.Tensor], seen: list | None = None) -> np.ndarray:
+    """Logits of all steps of one utterance `(T, F)`, units multiplied by `scales` (one per group of units, input side first).
+
+    `seen` is given the activations of all groups at the steps that have these logits.
+    """
     frames, step = frames.double().numpy(), net.stride
     steps = -(-len(frames) // step)
     x = []
@@ -85,7 +94,10 @@ def logits_by_hand(net: Lstm, frames: torch.Tensor, scales: list[torch.Tensor]) 
         halves = []
         for half, way in zip(layer, (1, -1)):
             cell_scale = remaining.pop(0) if net.projected else None
-            halves.append(half_by_hand(half, x[::way], cell_scale, remaining.pop(0))[::way])
+            own = []
+            halves.append(half_by_hand(half, x[::way], cell_scale, remaining.pop(0), own)[::way])
+            if seen is not None:
+                seen += [units[::way][net.output_delay :] for units in own]
         x = np.concatenate(halves, axis=1)
     return x[net.output_delay :] @ net.output.weight.detach().double().numpy().T + net.output.bias.detach().double().numpy()
 

@@ -54,3 +54,14 @@ def test_unknown_model_and_option_name_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'width'"):
         model_options({"name": "feedforward", "widht": 3})
     assert isinstance(model_options({"name": "feedforward"}), Options)
+
+
+def test_activations_of_units_are_what_the_gates_multiply():
+    torch.manual_seed(0)
+    net = FeedForward(range(4), (1, 1), [5, 6], 3, "sigmoid", batch_norm=True).double().eval()
+    spliced, scale = torch.randn(7, 12, dtype=torch.float64), torch.tensor([0, 0.5, 1, 1, 2], dtype=torch.float64)
+    net.gates[0].multiplier = scale
+    first = net.norms[0](torch.sigmoid(spliced @ net.hidden[0].weight.t() + net.hidden[0].bias))
+    second = net.norms[1](torch.sigmoid((first * scale) @ net.hidden[1].weight.t() + net.hidden[1].bias))
+    found = net.unit_activations(spliced)
+    assert torch.allclose(found[0], first) and torch.allclose(found[1], second)

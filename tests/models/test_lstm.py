@@ -278,3 +278,23 @@ def test_three_names_share_one_file(tiny_yaml):
         model_options({"name": "blstm", "model": "lstm", "cels": 3})
     with pytest.raises(ConfigError, match="output_delay"):
         model_options({"name": "blstm", "model": "lstm", "bidirectional": True, "output_delay": 3})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_activations_of_units_are_those_of_the_frames_that_are_scored(variant):
+    net = make_net(variant)
+    lengths = [23, 9, 17]
+    chunks = make_chunks(lengths, stride=net.stride)
+    for scales in (None, random_scales(net, 1)):
+        set_gates(net, scales or [None] * len(net.widths))
+        with torch.no_grad():
+            found = net.unit_activations(chunks)
+        by_piece = []
+        for piece, length in zip(chunks.frames, lengths):
+            by_piece.append([])
+            logits_by_hand(net, piece[:length], scales or [torch.ones(width) for width in net.widths], by_piece[-1])
+        places = [divmod(int(row), chunks.frames.shape[1]) for row in chunks.rows]
+        for index, (units, width) in enumerate(zip(found, net.widths)):
+            expected = np.array([by_piece[piece][index][frame // net.stride] for piece, frame in places])
+            assert units.shape == (len(chunks), width)
+            np.testing.assert_allclose(units.numpy(), expected, atol=1e-12)

@@ -46,20 +46,30 @@ class ToyRecurrent(AcousticModel):
     def context(self) -> tuple[int, int]:
         return self._context
 
-    def _run(self, frames: torch.Tensor) -> torch.Tensor:
-        """Logits `(B, ⌈S/stride⌉, K)` of `(B, S, F)`."""
+    def _run(self, frames: torch.Tensor, seen: list[torch.Tensor] | None = None) -> torch.Tensor:
+        """Logits `(B, ⌈S/stride⌉, K)` of `(B, S, F)`; `seen` is given the units of each step before their gate."""
         factor, below, found = self.gate.factor(len(frames), frames), self.input(frames[:, :: self.stride]), []
         units = below.new_zeros(len(frames), self.gate.width)
         for step in range(below.shape[1]):
             units = torch.tanh(below[:, step] + self.recurrent(units))
+            if seen is not None:
+                seen.append(units)
             units = units if factor is None else units * factor
             found.append(units)
         return self.output(torch.stack(found, dim=1))
 
     def forward(self, inputs: Chunks) -> torch.Tensor:
+        return self._run(inputs.frames)[self._places(inputs)]
+
+    def unit_activations(self, inputs: Chunks) -> list[torch.Tensor]:
+        seen: list[torch.Tensor] = []
+        self._run(inputs.frames, seen)
+        return [torch.stack(seen, dim=1)[self._places(inputs)]]
+
+    def _places(self, inputs: Chunks) -> tuple[torch.Tensor, torch.Tensor]:
         place = inputs.rows % inputs.frames.shape[1]
         assert bool((place % self.stride == 0).all()), "scored frames lie on the grid of the net"
-        return self._run(inputs.frames)[inputs.piece_of_row, torch.div(place, self.stride, rounding_mode="floor")]
+        return inputs.piece_of_row, torch.div(place, self.stride, rounding_mode="floor")
 
     def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:
         assert stride == self.stride

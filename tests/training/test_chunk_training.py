@@ -15,6 +15,7 @@ from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError
 from dropasr.files import read_json
 from dropasr.lang.units import OutputUnits
+from dropasr.methods.base_removal import GradualRemoval
 from dropasr.models.checkpoint import load_net
 from dropasr.paths import Paths
 from dropasr.training.criteria import make_criterion
@@ -35,6 +36,7 @@ def test_every_method_learns_frames_in_pieces(tmp_path, method):
     assert trainer.history[-1]["dev_frame_error"] < 30  # six classes: chance is 83 %
     if trainer.method.makes_smaller:
         assert abs(net.macs_per_frame() / (0.3 * large) - 1) < 0.1  # 32 units: one unit is 8 % of the budget
+    if isinstance(trainer.method, GradualRemoval):
         assert trainer.compactions and trainer.compactions[-1]["units_after"] == net.widths
         assert all(step["max_difference"] <= 1e-4 * step["largest_logit"] for step in trainer.compactions)
 
@@ -70,16 +72,15 @@ def test_figures_are_those_of_all_scored_frames(tmp_path):
     assert error == pytest.approx(100 * float((posteriors.argmax(dim=1) != labels).double().mean()), rel=1e-6)
 
 
-@pytest.mark.parametrize("stride", [1, 3])
-def test_posteriors_of_a_teacher_are_those_of_whole_utterances(tmp_path, stride):
+def test_posteriors_of_a_teacher_are_those_of_whole_utterances(tmp_path):
     store, labels = make_store(tmp_path / "store", utterances=5)
     torch.manual_seed(0)
-    net = ToyRecurrent(8, 10, 6, (60, 0), stride).eval()
+    net = ToyRecurrent(8, 10, 6, (60, 0)).eval()
     write_posteriors(net, store, tmp_path / "posteriors.npy", "float32")
     teacher = FileTeacher(tmp_path / "posteriors.npy")
     # With the whole past around each piece, a net on pieces says the same.
     other = NetTeacher(net, "float32")
-    for chunks, _, indices in ChunkSampler(store, labels, net.context, 20, 150, frame_subsampling=stride).epoch(0):
+    for chunks, _, indices in ChunkSampler(store, labels, net.context, 20, 150).epoch(0):
         torch.testing.assert_close(teacher(chunks, indices), other(chunks, indices), rtol=0, atol=2e-3)
 
 
@@ -131,8 +132,9 @@ def test_rows_of_a_table(tmp_path, stride):
         summary = read_json(paths.net(name) / "summary.json")
         assert is_trained(values, paths, row_by_name(values, name)) and summary["history"][-1]["frames_per_second"] > 0
         assert load_net(paths.net(name)).stride == stride and summary["teacher"] == (None if name == "dense" else "dense")
-    # An epoch of the large net stands for all 320 frames (on the slower grid, 11 scored frames of 3 each for every utterance of 32).
+    # An epoch of the large net stands for all 320 frames, on the slower grids give or take one step of 3 for each of 30 pieces.
     first = read_json(paths.net("dense") / "summary.json")["history"][0]
-    assert round(first["frames_per_second"] * first["seconds"]) == (320 if stride == 1 else 330)
-    posteriors = np.load(paths.net("dense") / "posteriors-train.npy")
-    assert [bool(row.any()) for row in posteriors[:32]] == [index % stride == 0 for index in range(32)]
+    assert abs(round(first["frames_per_second"] * first["seconds"]) - 320) <= (0 if stride == 1 else 90)
+    kept = paths.net("dense") / "posteriors-train.npy"
+    assert kept.exists() == (stride == 1), "on other grids the teacher says other things"
+    assert stride > 1 or np.load(kept).any(axis=1).all()

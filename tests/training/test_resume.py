@@ -27,7 +27,7 @@ def weights(net):
 CASES = [
     *((name, "frames") for name in METHODS),
     *((name, "ctc") for name in ("dense", "dropout_compaction")),
-    *((name, "chunks") for name in ("annealed_dropout", "dropout_compaction")),
+    *((name, "chunks") for name in ("annealed_dropout", "dropout_compaction", "approximate_random_dropout", "svd")),
     ("dropout_compaction", "ctc_chunks"),
 ]
 

@@ -18,7 +18,9 @@ from dropasr.data.store import FrameStore, FrameStoreWriter
 from dropasr.methods import build_method
 from dropasr.methods.base import Schedule
 from dropasr.models.feedforward import FeedForward
+from dropasr.models.lstm import Lstm
 from dropasr.training.loop import Samplers, Trainer
+from dropasr.training.teacher import NetTeacher
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from toy_models import ToyRecurrent  # noqa: E402 (the folder above is on the path only now)
@@ -34,8 +36,25 @@ METHODS = {
         "signal_frames": 256,
         "min_units": 3,
     },
+    "dropout": {"method": "dropout", "rate": 0.1},
+    "approximate_random_dropout": {"method": "approximate_random_dropout"},
+    "dropout_distillation": {"method": "dropout_distillation", "initial": "random", "teacher_weight": 0.1},
+    "svd": {"method": "svd"},
     "random_removal": {"method": "random_removal", "start": 0.2, "end": 0.7, "min_units": 3},
+    "node_pruning": {"method": "node_pruning", "importance": "entropy", "passes": 2, "frames": 128, "min_units": 3},
+    "criterion_removal": {"method": "criterion_removal", "start": 0.2, "end": 0.7, "frames": 128, "min_units": 3},
+    "dropnet": {"method": "dropnet", "end": 0.4, "frames": 128, "min_units": 3},
+    "dropneuron": {"method": "dropneuron", "passes": 6, "min_units": 3},
+    "iss_group_lasso": {"method": "iss_group_lasso", "proximal": True, "passes": 6, "min_units": 3},
+    "adaptive_dropout": {"method": "adaptive_dropout", "start": 0.2, "end": 0.7, "passes": 2, "min_units": 3},
+    "l0_hard_concrete": {"method": "l0_hard_concrete", "end": 0.7, "passes": 4, "min_units": 3},
+    "generalised_dropout": {"method": "generalised_dropout", "end": 0.7, "passes": 4, "min_units": 3},
+    "targeted_dropout": {"method": "targeted_dropout", "start": 0.2, "end": 0.7, "passes": 2, "min_units": 3},
+    "targeted_weight_dropout": {"method": "targeted_weight_dropout", "share": 0.7, "rank_every": 3},
 }
+
+NOT_FOR_TOYS = ("approximate_random_dropout", "svd")
+"""Methods that need more of a recurrent net than gates: they are tried on an LSTM."""
 
 
 def make_store(folder: Path, utterances: int = 24, frames: int = 60, features: int = 8, classes: int = 6) -> tuple[FrameStore, np.ndarray]:
@@ -66,7 +85,10 @@ def make_trainer(
     config = TrainConfig(epochs=epochs, criterion=criterion, learning_rate=0.05, precision="float32", **batches, **options)
     torch.manual_seed(seed)
     outputs = 6 + (criterion == "ctc")
-    net = ToyRecurrent(8, width, outputs) if chunks else FeedForward(range(8), (2, 2), [width, width], outputs)
+    if chunks:
+        net = Lstm(8, [width], outputs) if method in NOT_FOR_TOYS else ToyRecurrent(8, width, outputs)
+    else:
+        net = FeedForward(range(8), (2, 2), [width, width], outputs)
     kept, held_out = utterance_subsets(store, 0.2, seed)
     if criterion == "frames" and chunks:
         everything = ChunkSampler(store, labels, net.context, 12, 150, seed=seed, epochs_per_pass=config.epochs_per_pass)
@@ -78,7 +100,9 @@ def make_trainer(
         everything = SequenceSampler(store, tokens, net.context, 128, seed, epochs_per_pass=config.epochs_per_pass, chunks=chunks)
     samplers = Samplers(everything, everything.subset(kept), everything.subset(held_out), everything)
     schedule = Schedule(epochs, everything.steps_per_epoch, seed, 0.3 * net.macs_per_frame())
-    return Trainer(net, build_method(method, METHODS[method], schedule), samplers, config, folder / "net", seed, say=say, identity="case")
+    built = build_method(method, METHODS[method], schedule)
+    teacher = NetTeacher(net.with_widths(net.widths), "float32") if built.masks_teacher else None
+    return Trainer(net, built, samplers, config, folder / "net", seed, teacher, say, "case")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,191 @@
+"""Dropout patterns so regular that matrix products shrink by what is dropped (Song et al. 2018, "Approximate random dropout").
+
+A gate whose `pattern` is set stands for one mask of the whole batch. With a `RowPattern` the net computes every `period`-th unit of the
+group alone, and the layers above read the columns of those: forward product and both backward products have that much less to do, and
+gradients of whatever belongs to absent units are 0. With a `TilePattern` all units are there, and the layer above uses every `period`-th
+tile of its weights, diagonal by diagonal, so that its product falls into `period` dense ones of `1 / period ** 2` the size.
+
+Weights of what is there are gathered into small matrices, and their gradients spread into one full matrix; for a matrix of 1024 x 1024
+and 256 rows that takes 0.1 to 0.4 ms where the products of a forward pass take 3 to 15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Union
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dropasr.models.gates import Gate
+
+EVERYTHING = slice(None)
+
+
+@dataclass(frozen=True)
+class RowPattern:
+    """Unit i is there if `(i - bias) mod period == 0`, for `bias` in 0 .. period - 1, and is multiplied by `scale`."""
+
+    period: int
+    bias: int
+    scale: float
+
+    def units(self, width: int, offset: int = 0) -> slice:
+        """The units that are there, of a group of `width` that begins at `offset`."""
+        return slice(offset + self.bias, offset + width, self.period)
+
+
+@dataclass(frozen=True)
+class TilePattern:
+    """Of the weights that read the units, tile (i, j) of `tile` x `tile` is there if `(i + j - bias) mod period == 0`; rest as above."""
+
+    period: int
+    bias: int
+    scale: float
+    tile: int = 32
+
+    def product(self, inputs: torch.Tensor, weight: torch.Tensor, bias: Union[torch.Tensor, None]) -> torch.Tensor:
+        """`inputs` `(N, C)` times the tiles of `weight` `(R, C)` that are there, plus `bias` `(R,)`."""
+        size, (rows, columns) = self.tile, weight.shape
+        wide = functional.pad(inputs, (0, -columns % size)).view(len(inputs), -1, size)
+        products = []
+        for number, part in enumerate(_Tiles.apply(weight, self, _number_type(weight))):
+            read = wide[:, (self.bias - number) % self.period :: self.period]
+            products.append(functional.linear(read.reshape(len(inputs), part.shape[1]), part))
+        tiles = -(-rows // size)
+        order = torch.cat([torch.arange(tiles)[number :: self.period] for number in range(self.period)])
+        found = torch.cat(products, dim=1).view(len(inputs), tiles, size).index_select(1, order.argsort()).flatten(1)[:, :rows]
+        return found if bias is None else found + bias.to(found.dtype)
+
+
+Pattern = Union[RowPattern, TilePattern]
+
+
+def _number_type(weight: torch.Tensor) -> torch.dtype:
+    """What the products of this weight are computed in: gathered matrices are converted once, small, and not where they are used."""
+    return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() and weight.dtype == torch.float32 else weight.dtype
+
+
+class _Tiles(torch.autograd.Function):
+    """The tiles of a weight that a pattern keeps: for every remainder of tile rows a dense matrix."""
+
+    @staticmethod
+    def _views(padded: torch.Tensor, pattern: TilePattern) -> list[torch.Tensor]:
+        size, period = pattern.tile, pattern.period
+        tiles = padded.view(padded.shape[0] // size, size, padded.shape[1] // size, size)
+        return [tiles[number::period, :, (pattern.bias - number) % period :: period] for number in range(period)]
+
+    @staticmethod
+    def _padded(shape: torch.Size, size: int) -> tuple[int, int]:
+        return shape[0] + -shape[0] % size, shape[1] + -shape[1] % size
+
+    @staticmethod
+    def forward(ctx, weight: torch.Tensor, pattern: TilePattern, dtype: torch.dtype):
+        ctx.pattern, ctx.shape, ctx.dtype = pattern, weight.shape, weight.dtype
+        rows, columns = _Tiles._padded(weight.shape, pattern.tile)
+        padded = functional.pad(weight, (0, columns - weight.shape[1], 0, rows - weight.shape[0]))
+        views = _Tiles._views(padded.contiguous(), pattern)
+        return tuple(view.reshape(view.shape[0] * pattern.tile, view.shape[2] * pattern.tile).to(dtype) for view in views)
+
+    @staticmethod
+    def backward(ctx, *gradients: torch.Tensor):
+        padded = torch.zeros(_Tiles._padded(ctx.shape, ctx.pattern.tile), dtype=ctx.dtype)
+        for view, gradient in zip(_Tiles._views(padded, ctx.pattern), gradients):
+            view.copy_(gradient.view(view.shape))
+        return padded[: ctx.shape[0], : ctx.shape[1]].contiguous(), None, None
+
+
+class _Present(torch.autograd.Function):
+    """Rows and columns of a matrix as a small one; the gradient of the others is 0."""
+
+    @staticmethod
+    def forward(ctx, weight: torch.Tensor, rows: slice, columns: Sequence[slice], blocks: int, scale: float, dtype: torch.dtype):
+        ctx.place, ctx.shape, ctx.dtype = (rows, columns, blocks, scale), weight.shape, weight.dtype
+        own = weight.view(blocks, weight.shape[0] // blocks, -1)[:, rows]
+        parts = [own[..., part] for part in columns]
+        # Strided values are copied first: converting them takes torch three times as long as copying and converting.
+        small = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)).flatten(0, 1).contiguous()
+        return (small if scale == 1 else small * scale).to(dtype)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor):
+        rows, columns, blocks, scale = ctx.place
+        whole = torch.zeros(ctx.shape, dtype=ctx.dtype)
+        own = whole.view(blocks, ctx.shape[0] // blocks, -1)[:, rows]
+        gradient = (gradient if scale == 1 else gradient * scale).view(blocks, own.shape[1], -1)
+        begin = 0
+        for part in columns:
+            view = own[..., part]
+            view.copy_(gradient[..., begin : begin + view.shape[-1]])
+            begin += view.shape[-1]
+        return whole, None, None, None, None, None
+
+
+def present(
+    weight: torch.Tensor, rows: slice = EVERYTHING, columns: Sequence[slice] = (EVERYTHING,), blocks: int = 1, scale: float = 1.0
+) -> torch.Tensor:
+    """`scale` times the given columns of the given rows of each of the `blocks` of a weight `(blocks * R, C)`, as a small dense matrix.
+
+    It has the type in which products are computed. A vector `(blocks * R,)` has no columns.
+    """
+    if weight.dim() == 1:
+        return weight.view(blocks, -1)[:, rows].flatten()
+    if rows == EVERYTHING and all(part == EVERYTHING for part in columns) and scale == 1:
+        return weight
+    return _Present.apply(weight, rows, tuple(columns), blocks, scale, _number_type(weight))
+
+
+def rows_of(gate: Union[Gate, None]) -> slice:
+    """The units of a group that are there."""
+    pattern = None if gate is None else gate.pattern
+    return pattern.units(gate.width) if isinstance(pattern, RowPattern) and pattern.period > 1 else EVERYTHING
+
+
+def columns_of(gates: Sequence[Gate]) -> tuple[slice, ...]:
+    """The columns that are there of a weight that reads these groups, which lie side by side."""
+    if all(rows_of(gate) == EVERYTHING for gate in gates):
+        return (EVERYTHING,)
+    parts, offset = [], 0
+    for gate in gates:
+        units = rows_of(gate)
+        parts.append(slice(offset + (units.start or 0), offset + gate.width, units.step))
+        offset += gate.width
+    return tuple(parts)
+
+
+def parts_of(layer: nn.Module) -> list[nn.Linear]:
+    """The matrices of a layer, input side first: one, or the two that a low rank leaves of it."""
+    return list(layer) if isinstance(layer, nn.Sequential) else [layer]
+
+
+def linear(layer: nn.Module, inputs: torch.Tensor, below: Sequence[Gate] = (), above: Union[Gate, None] = None) -> torch.Tensor:
+    """What a layer makes for the units of `above` that are there, of `inputs` `(N, ·)`: the units of `below` that are there."""
+    if all(gate is None or gate.pattern is None for gate in (above, *below)):
+        return layer(inputs)
+    parts = parts_of(layer)
+    for part in parts:
+        gates = below if part is parts[0] else ()
+        tiles = next((gate.pattern for gate in gates if isinstance(gate.pattern, TilePattern) and gate.pattern.period > 1), None)
+        if tiles is not None:
+            inputs = tiles.product(inputs, part.weight, part.bias)
+            continue
+        rows = rows_of(above) if part is parts[-1] else EVERYTHING
+        weight = present(part.weight, rows, columns_of(gates))
+        inputs = functional.linear(inputs, weight, None if part.bias is None else present(part.bias, rows))
+    return inputs
+
+
+def batch_norm(norm: nn.Module, units: torch.Tensor, gate: Gate) -> torch.Tensor:
+    """Batch norm of the units that are there; the running statistics of the others stay as they are."""
+    rows = rows_of(gate)
+    if rows == EVERYTHING or not isinstance(norm, nn.BatchNorm1d):
+        return norm(units)
+    mean, variance = norm.running_mean[rows].clone(), norm.running_var[rows].clone()
+    weight, bias = norm.weight[rows].contiguous(), norm.bias[rows].contiguous()
+    units = functional.batch_norm(units, mean, variance, weight, bias, norm.training, norm.momentum, norm.eps)
+    if norm.training:
+        norm.running_mean[rows], norm.running_var[rows] = mean, variance
+        norm.num_batches_tracked.add_(1)
+    return units
