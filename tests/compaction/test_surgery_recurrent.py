@@ -34,6 +34,10 @@ PRECISION = {torch.float64: 1e-10, torch.float32: 1e-4}
 )
 def test_masked_and_compacted_net_agree(variant, seed, fold, fractional, dtype):
     net = make_net(variant, seed, dtype)
+    if dtype == torch.float32:
+        # As trained nets are: with the weights of make_net some are chaotic, and rounding grows over a thousand frames.
+        for parameter in net.parameters():
+            parameter.data *= 0.5
     scales = random_scales(net, seed, fractional)
     chunks = make_chunks([FRAMES, 117], seed, dtype, net.stride)
     frames = chunks.frames[0]
