@@ -163,6 +163,17 @@ models:
     assert load_config(path, settings=["model.name=lstm", "models.lstm.train.epochs=3"]).train.epochs == 3
 
 
+def test_a_model_that_is_its_own_base_is_refused(tiny_yaml):
+    path = tiny_yaml()
+    (path.parent / "model").mkdir()
+    (path.parent / "model" / "mine.yaml").write_text("base: mine.yaml\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="leads back to this file"):
+        load_config(path, model="mine")
+    (path.parent / "model" / "mine.yaml").write_text("model: lstm\ndefaults: 3\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="mine.yaml: defaults: expected sections"):
+        load_config(path, model="mine")
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [

@@ -171,7 +171,7 @@ def _component(folder: Path, kind: str, name: str, overrides: dict[str, Any]) ->
 
 
 def _with_model(values: dict[str, Any], own: dict[str, Any], folder: Path, name: str, where: str) -> dict[str, Any]:
-    """The sections with what the model's file has under `defaults` below them, and over them what `own` has for it and its bases."""
+    """The sections with what `own` has for the model, and before it for its bases, over them; the model's file has been read before."""
     path = _component_file(folder, "model", name)
     names = [name]
     while "base" in (file := read_yaml(path)):
@@ -185,7 +185,6 @@ def _with_model(values: dict[str, Any], own: dict[str, Any], folder: Path, name:
             raise ConfigError(
                 f"{where}: models.{key}: expected sections such as train and decode (not corpus, not models), found {sections!r}."
             )
-    values = _over(values, read_layers(_component_file(folder, "model", name)).get("defaults") or {})
     for key in names:
         values = _over(own.get(key) or {}, values)
     return values
@@ -215,7 +214,12 @@ def load_config(
     for setting in settings or []:
         apply_setting(named, setting)
     name = model or (named.get("model") or {}).get("name", "feedforward")
-    values = _with_model(values, named.get("models") or {}, path.parent, name, str(path))
+    model_file = _component_file(path.parent, "model", name)
+    options = read_layers(model_file)
+    defaults = options.pop("defaults", None) or {}
+    if not isinstance(defaults, dict):
+        raise ConfigError(f"{model_file}: defaults: expected sections such as train and decode, found {defaults!r}.")
+    values = _with_model(_over(values, defaults), named.get("models") or {}, path.parent, name, str(path))
     for setting in settings or []:
         apply_setting(values, setting)
     values.pop("models", None)
@@ -223,9 +227,7 @@ def load_config(
         values.setdefault("corpus", {})["corpus_dir"] = corpus_dir
     if method is not None:
         values.setdefault("experiment", {})["compact"] = [method]
-    own_model = values.get("model") or {}
-    values["model"] = {**_component(path.parent, "model", name, own_model), "name": name}
-    values["model"].pop("defaults", None)
+    values["model"] = {**options, **(values.get("model") or {}), "name": name}
     where = f"{path}{' with --set ' + ' '.join(settings) if settings else ''}"
     config = parse_options(Config, values, where)
     experiment = config.experiment
