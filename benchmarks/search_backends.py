@@ -72,7 +72,8 @@ def main() -> int:
     begin = time.perf_counter()
     figures = make_graphs(config, spoken, lexicon, units, target, BACKENDS, skips=has_own_graph(config))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{len(lexicon.entries)} words; graphs in {time.perf_counter() - begin:.0f} s (0 s: from the cache), peak memory {peak:.1f} GiB: {figures}")
+    taken = time.perf_counter() - begin
+    print(f"{len(lexicon.entries)} words; graphs in {taken:.0f} s (0 s: from the cache), peak memory {peak:.1f} GiB: {figures}")
     net, store = load_net(paths.net(given.row)), FrameStore.open(paths.features("dev"))
     stride = config.train.frame_subsampling
     scale, prior = stride * config.decode.acoustic_scales[0], load_log_prior(config, paths, given.row)
