@@ -58,6 +58,8 @@ CTC_OPTIONS = ("batch_frames", "flat_start")
 """Options of `train` that play no part where the criterion is `frames`."""
 CHUNK_OPTIONS = ("chunk_frames", "chunk_batch_frames")
 """Options of `train` that play a part where the criterion is `frames` and nets read sequences."""
+LATER_OPTIONS = ("optimiser",)
+"""Options of `train` that count only where they are not at their default, because nets were trained before there were any."""
 
 
 class TrainConfig(Options):
@@ -72,15 +74,17 @@ class TrainConfig(Options):
     chunk_batch_frames: int = Field(default=2000, ge=1)
     """Frames of the pieces that make a step, contexts included."""
     learning_rate: float = Field(default=0.05, gt=0)
-    """Learning rate of SGD at the start."""
+    """Learning rate at the start."""
     final_learning_rate: float = Field(default=0.01, gt=0, le=1)
     """Learning rate at the end, as a share of the one at the start."""
     constant_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the epochs at the first learning rate; then it falls exponentially."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of SGD."""
+    """Momentum of SGD; of Adam, decay of the mean of gradients."""
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    """`sgd` with momentum, or `adam`, whose learning rates are some hundred times smaller."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """L2 penalty on weights."""
+    """L2 penalty on weights; with adam they shrink by learning rate times this per step (AdamW)."""
     max_grad_norm: float = Field(default=5.0, gt=0)
     """Largest norm of the gradient of a step."""
     held_out: float = Field(default=0.1, gt=0, lt=0.5)
@@ -122,7 +126,8 @@ class TrainConfig(Options):
         if self.criterion == "frames":
             values |= {key: type(self).model_fields[key].default for key in (*CTC_OPTIONS, "frame_subsampling")}
         # Left out where they are the usual ones: older nets were trained without them.
-        unused = [key for key in CHUNK_OPTIONS if self.criterion == "ctc" or values[key] == type(self).model_fields[key].default]
+        usual = [key for key in (*CHUNK_OPTIONS, *LATER_OPTIONS) if values[key] == type(self).model_fields[key].default]
+        unused = [*usual, *(CHUNK_OPTIONS if self.criterion == "ctc" else ())]
         return {key: value for key, value in values.items() if key not in unused}
 
 

@@ -30,12 +30,14 @@ class CommonOptions(Options):
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a method must know of the run: length, seed, and the multiply-adds per frame that it has to reach (None: keep the size)."""
+    """What a method must know of the run: length, seed, the multiply-adds per frame that it has to reach (None: keep the size), and
+    `train.optimiser`."""
 
     epochs: int
     steps_per_epoch: int
     seed: int
     target_macs: Union[float, None] = None
+    optimiser: str = "sgd"
 
     def with_steps(self, steps_per_epoch: int) -> Schedule:
         """The same schedule with another number of steps per epoch."""

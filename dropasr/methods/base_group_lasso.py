@@ -46,7 +46,8 @@ class GroupLassoOptions(RemovalOptions):
     l1: float = Field(default=0.0, ge=0)
     """Weight of the magnitude of every weight, added to the penalty."""
     proximal: bool = False
-    """Shrink groups after each step instead of adding the penalty to the objective."""
+    """Shrink groups after each step instead of adding the penalty to the objective; with train.optimiser adam always, since Adam divides
+    the gradient of a penalty by its own size."""
     size_scaled: bool = False
     """Multiply lambda by the root of the number of weights in the group."""
     threshold: float = Field(default=0.01, gt=0)
@@ -72,6 +73,7 @@ class GroupLasso(GradualRemoval):
     def __init__(self, options: GroupLassoOptions, schedule: Schedule) -> None:
         super().__init__(options, schedule)
         self.strengths = torch.empty(0)
+        self.proximal = options.proximal or schedule.optimiser == "adam"
 
     @classmethod
     def learns_units(cls, options: GroupLassoOptions) -> bool:
@@ -105,7 +107,7 @@ class GroupLasso(GradualRemoval):
         if self.phase == "after":
             return None
         terms = []
-        if not self.options.proximal:
+        if not self.proximal:
             for group, strength in zip(net.unit_groups(), self.strength(net)):
                 for blocks in self.parts(group):
                     squares, count = summed(blocks, torch.square)
@@ -119,7 +121,7 @@ class GroupLasso(GradualRemoval):
     ) -> None:
         self.learning_rate = float(optimiser.param_groups[0]["lr"])
         # Momentum adds the gradient of a penalty up; proximal shrinkage comes behind it.
-        self.rate = self.learning_rate / (1.0 if self.options.proximal else 1 - optimiser.param_groups[0].get("momentum", 0.0))
+        self.rate = self.learning_rate / (1.0 if self.proximal else 1 - optimiser.param_groups[0].get("momentum", 0.0))
         if self.phase != "after":
             self._shrink(net)
         super().after_step(net, epoch, step, optimiser, held_out)
@@ -130,7 +132,7 @@ class GroupLasso(GradualRemoval):
             for weight in net.parameters():
                 if weight.dim() == 2:
                     weight.masked_fill_(weight.abs() < self.options.zero_below, 0)
-        if not self.options.proximal:
+        if not self.proximal:
             return
         for group, strength in zip(net.unit_groups(), self.strength(net)):
             for blocks in self.parts(group):

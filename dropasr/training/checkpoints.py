@@ -26,9 +26,9 @@ def save_training(
     tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
     tensors.update({f"method.{name}": tensor for name, tensor in method_tensors.items()})
     for name, parameter in net.named_parameters():
-        buffer = optimiser.state.get(parameter, {}).get("momentum_buffer")
-        if buffer is not None:
-            tensors[f"momentum.{name}"] = buffer
+        for key, value in optimiser.state.get(parameter, {}).items():
+            if value is not None:
+                tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
     path = folder / f"training-{epoch}.safetensors"
     digest = write_tensors(path, tensors)
     write_about(folder / "training.json", {"file": path.name, "sha256": digest, "epoch": epoch, "dims": net.dims, **about})
@@ -38,7 +38,7 @@ def save_training(
 
 
 def load_training(folder: Path) -> tuple[dict[str, Any], AcousticModel, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The saved state: its JSON, the net, momentum by parameter name, tensors of the method.
+    """The saved state: its JSON, the net, the optimiser's tensors by `KEY.PARAMETER`, tensors of the method.
 
     Raises CheckpointError naming the file if one is missing or damaged.
     """
@@ -49,14 +49,15 @@ def load_training(folder: Path) -> tuple[dict[str, Any], AcousticModel, dict[str
         return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     net = rebuild(folder / "training.json", about["dims"], part("net."))
-    return about, net, part("momentum."), part("method.")
+    return about, net, part("optimiser."), part("method.")
 
 
-def restore_momentum(net: AcousticModel, optimiser: torch.optim.Optimizer, momentum: dict[str, torch.Tensor]) -> None:
-    """Put saved momentum back into a fresh optimiser of `net`."""
-    for name, parameter in net.named_parameters():
-        if name in momentum:
-            optimiser.state[parameter]["momentum_buffer"] = momentum[name].clone()
+def restore_optimiser(net: AcousticModel, optimiser: torch.optim.Optimizer, state: dict[str, torch.Tensor]) -> None:
+    """Put the saved state, by `KEY.PARAMETER`, back into a fresh optimiser of `net`."""
+    parameters = dict(net.named_parameters())
+    for place, value in state.items():
+        key, name = place.split(".", 1)
+        optimiser.state[parameters[name]][key] = value.clone()
 
 
 def remove_training(folder: Path) -> None:

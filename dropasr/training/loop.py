@@ -19,7 +19,7 @@ from dropasr.config import TrainConfig, parse_options
 from dropasr.data.masking import MaskOptions, mask_inputs
 from dropasr.methods.base import BaseMethod, HeldOut
 from dropasr.models.base import AcousticModel
-from dropasr.training.checkpoints import load_training, restore_momentum, save_training
+from dropasr.training.checkpoints import load_training, restore_optimiser, save_training
 from dropasr.training.criteria import Loss, Sampler, make_criterion
 from dropasr.training.schedules import autocast, learning_rate
 from dropasr.training.teacher import Teacher
@@ -35,11 +35,13 @@ class Samplers:
     dev: Sampler
 
 
-def make_optimiser(net: AcousticModel, config: TrainConfig) -> torch.optim.SGD:
-    """SGD with momentum; weight decay on matrices only."""
+def make_optimiser(net: AcousticModel, config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or Adam with decoupled weight decay (Loshchilov and Hutter, 2019); decay on matrices only."""
     matrices = [parameter for parameter in net.parameters() if parameter.dim() > 1]
     others = [parameter for parameter in net.parameters() if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if config.optimiser == "adam":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
     return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
 
 
@@ -78,12 +80,12 @@ class Trainer:
         """Load the last state of the same configuration, if there is one; return the number of finished epochs."""
         if not (self.folder / "training.json").exists():
             return 0
-        about, net, momentum, tensors = load_training(self.folder)
+        about, net, state, tensors = load_training(self.folder)
         if about["identity"] != self.identity:
             return 0
         self.net = net
         self.optimiser = make_optimiser(net, self.config)
-        restore_momentum(net, self.optimiser, momentum)
+        restore_optimiser(net, self.optimiser, state)
         self.method.load_tensors(tensors)
         self.history, self.retention = about["history"], about["retention"]
         self.estimators, self.signals, self.compactions = about["estimators"], about["signals"], about["compactions"]

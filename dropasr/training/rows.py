@@ -196,9 +196,8 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     net, large_macs = initial_net(config, paths, row)
     target = row.budget * large_macs if row.kind == "compact" and row.budget else None
     samplers = _samplers(config, paths, net)
-    method = build_method(
-        row.method, config.methods[row.method], Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target)
-    )
+    schedule = Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target, config.train.optimiser)
+    method = build_method(row.method, config.methods[row.method], schedule)
     teacher = _teacher(config, paths, method.options.teacher, method.masks_teacher) if method.options.teacher else None
     trainer = Trainer(net, method, samplers, config.train, folder, paths.seed, teacher, say, identity)
     net = trainer.run(on_epoch)

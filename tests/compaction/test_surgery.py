@@ -97,15 +97,16 @@ def test_removed_input_channels_leave_every_spliced_frame(shape, seed):
     assert np.abs(found - expected).max() <= 1e-10 * max(1.0, np.abs(expected).max())
 
 
-def test_optimiser_state_follows_the_units():
+@pytest.mark.parametrize("kind,key", [("SGD", "momentum_buffer"), ("AdamW", "exp_avg"), ("AdamW", "exp_avg_sq")])
+def test_optimiser_state_follows_the_units(kind, key):
     net = make_net(3, (1, 1), [6, 5], 4, "relu", True, 0, torch.float32).train()
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    optimiser = getattr(torch.optim, kind)(net.parameters(), lr=0.1, **({"momentum": 0.9} if kind == "SGD" else {}))
     net(torch.randn(8, 9)).square().mean().backward()
     optimiser.step()
-    before = {name: optimiser.state[parameter]["momentum_buffer"].clone() for name, parameter in net.named_parameters()}
+    before = {name: optimiser.state[parameter][key].clone() for name, parameter in net.named_parameters()}
     first, second = torch.tensor([0, 2, 5]), torch.tensor([1, 4])
     remove_units(net, {"hidden0": first, "hidden1": second}, optimiser)
-    after = {name: optimiser.state[parameter]["momentum_buffer"] for name, parameter in net.named_parameters()}
+    after = {name: optimiser.state[parameter][key] for name, parameter in net.named_parameters()}
     assert torch.equal(after["hidden.0.weight"], before["hidden.0.weight"][first])
     assert torch.equal(after["hidden.1.weight"], before["hidden.1.weight"][second][:, first])
     assert torch.equal(after["norms.1.bias"], before["norms.1.bias"][second])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,15 +76,16 @@ def test_gradient_of_the_penalty():
 
 
 @pytest.mark.parametrize("size_scaled", [False, True])
-def test_proximal_shrinkage(size_scaled):
-    """One layer of units, so that no two groups share a weight: `w (1 - rate lambda / ||w||)`, and exactly 0 below."""
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_proximal_shrinkage(size_scaled, optimiser):
+    """One layer of units, so that no two groups share a weight: `w (1 - rate lambda / ||w||)`, and exactly 0 below. With Adam always."""
     net = make_net(widths=(30,))
     net.hidden[0].weight.data[:10] *= 0.01
     net.output.weight.data[:, :10] *= 0.01
     rows, columns = net.hidden[0].weight.detach().clone(), net.output.weight.detach().clone()
     strength = 0.3 if size_scaled else 1.0
-    values = {"proximal": True, "size_scaled": size_scaled, "strength": strength, "groups": "joint", "l1": 0.0}
-    method = build_method("d", {"method": "dropneuron", **values}, SCHEDULE)
+    values = {"proximal": optimiser == "sgd", "size_scaled": size_scaled, "strength": strength, "groups": "joint", "l1": 0.0}
+    method = build_method("d", {"method": "dropneuron", **values}, replace(SCHEDULE, optimiser=optimiser))
     assert method.penalty(net) is None
     method.after_step(net, 0, 0, torch.optim.SGD(net.parameters(), lr=0.1), None)
     sizes = np.array([norm(rows[unit], columns[:, unit]) for unit in range(30)])
