@@ -90,7 +90,7 @@ def _check_rate(config: Config, net: AcousticModel) -> None:
 
 SCHEDULE_KEYS = ("start", "end", "passes")
 """Options that methods whose schedule is their own (`own_schedule`) need not share."""
-SHARED_KEYS = (*SCHEDULE_KEYS, "min_units", "teacher", "teacher_weight")
+SHARED_KEYS = (*SCHEDULE_KEYS, "min_units", "width_multiple", "teacher", "teacher_weight")
 """Options that the methods under experiment.compact must share, those that make nets of the size they learn excepted."""
 
 
