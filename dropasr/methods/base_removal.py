@@ -89,6 +89,10 @@ class GradualRemoval(BaseMethod):
         """Pass `number` (from 1) at `time` (epochs): set scales. The last pass is followed by `decide`."""
         raise NotImplementedError
 
+    def planned(self, first: int, last: int, number: int) -> int:
+        """Units left after pass `number` (from 1) of a group that begins with `first` and ends with `last`."""
+        return round(first + (last - first) * number / self.passes)
+
     def decide(self) -> None:
         """Leave as many scales above 0 as the targets say, the largest ones."""
         for index, (scales, target) in enumerate(zip(self.scales, self.targets)):
@@ -192,10 +196,6 @@ class RankedRemoval(GradualRemoval):
     def ranks(self, net: AcousticModel) -> list[torch.Tensor]:
         """What each unit of each group is worth, one tensor `(H,)` per group; the lowest leave first."""
         raise NotImplementedError
-
-    def planned(self, first: int, last: int, number: int) -> int:
-        """Units left after pass `number` (from 1) of a group that begins with `first` and ends with `last`."""
-        return round(first + (last - first) * number / self.passes)
 
     def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:
         for scales, ranks, first, last in zip(self.scales, self.ranks(net), self.initial_units, self.targets):

@@ -38,6 +38,9 @@ class MethodOptions(RemovalOptions):
     """Powered beta prior: below 1 it repels from 0.5 towards 1."""
     prior_strength: float = Field(default=1.0, ge=0)
     """gamma / T of the paper: weight of the prior against the data term per frame, without the controller."""
+    path: Literal["free", "even"] = "free"
+    """With the controller: `free` lets units leave when their probability reaches 0, those too many at `end`; `even` lets as many leave
+    after every pass as lead evenly to the final widths, the least probable ones."""
     pace: float = Field(default=1.2, gt=0)
     """With the controller: deviations from the separatrix grow by exp(pace) per pass, by the prior alone."""
     learning_rate: float = Field(default=0.01, gt=0)
@@ -118,6 +121,17 @@ class Method(GradualRemoval):
             for index, (gradient, target) in enumerate(zip(gradients, targets)):
                 self.scales[index] = self._update(self.scales[index], gradient, target)
         self._guard()
+        if self.targets and options.path == "even":
+            self._keep_to_path(number)
+
+    def _keep_to_path(self, number: int) -> None:
+        """Leave as many probabilities above 0 after pass `number` as lie on the way from the first widths to the final ones."""
+        for index, (probabilities, first, last) in enumerate(zip(self.scales, self.initial_units, self.targets)):
+            surplus = probabilities.numel() - self.planned(first, last, number)
+            leaving = probabilities.topk(max(surplus, 0), largest=False).indices
+            kept = probabilities.clamp(min=2 * self.options.threshold)
+            kept[leaving] = 0
+            self.scales[index] = kept
 
     def _gradients(self, net: AcousticModel, held_out: HeldOut, place: dict[str, Any]) -> list[torch.Tensor]:
         if self.options.estimator == "random":

@@ -60,6 +60,24 @@ def test_useful_units_survive(estimator, frames, lost, seed):
     assert min(map(len, survivors)) >= USEFUL - lost
 
 
+@pytest.mark.parametrize("pace", [0.1, 3.0])
+def test_on_an_even_path_units_leave_in_equal_parts_whatever_the_pace(pace):
+    """24 units become 6 over six passes, three at a time, by a prior that is too slow as well as by one that is too fast for that."""
+    net, useful = planted(seed=0)
+    options = {"path": "even", "pace": pace, "frames_per_update": 256, "signal_frames": 0, "start": 0.0, "end": 0.75, "passes": 6}
+    target = float(net.macs_per_frame([USEFUL, USEFUL]))
+    method = build_method("c", {"method": "dropout_compaction", "min_units": 2, **options}, Schedule(8, 1, 0, target))
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    widths = []
+    for epoch in range(8):
+        method.begin_epoch(net, epoch, np.random.Generator(np.random.SFC64([0, epoch])))
+        method.training_mode(net, epoch)
+        method.after_step(net, epoch, 0, optimiser, HELD_OUT)
+        widths.append(net.widths)
+    assert widths == [[units, units] for units in (21, 18, 15, 12, 9, 6, 6, 6)]
+    assert all(len(useful_ & set(layer.bias.tolist())) >= USEFUL - 1 for layer, useful_ in zip(net.hidden, useful))
+
+
 @pytest.mark.parametrize("activation,batch_norm", [("relu", False), ("sigmoid", True)])
 def test_the_warm_start_leaves_the_expectation_scaled_logits(activation, batch_norm):
     torch.manual_seed(0)
