@@ -24,7 +24,7 @@ def rows(count: int = 20, *shape: int) -> torch.Tensor:
 
 
 def largest(first: torch.Tensor, second: torch.Tensor) -> float:
-    return float((first - second).abs().max())
+    return float((first - second).detach().abs().max())
 
 
 @settings(max_examples=40, deadline=None)
