@@ -38,6 +38,11 @@ class Adapter:
         """
         self.tensors = {name: tensor.detach() for name, tensor in tensors.items()}
         self.layers, self.module, self.factory = list(layers), module, factory
+        elsewhere = next((name for name, tensor in self.tensors.items() if tensor.device.type != "cpu"), None)
+        if elsewhere is not None:
+            raise ConfigError(
+                f"net: expected tensors on the CPU, found '{elsewhere}' on {self.tensors[elsewhere].device}. Call net.cpu() first."
+            )
         self._mapping = map_net(self.tensors, layers)
         self._names, self._active, self._dims = self._mapping.names, self._mapping.active, self._mapping.dims
         self.is_recurrent = bool(self._mapping.modules)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import dropasr
-from dropasr.adapt import compact as compact_file
+from dropasr.adapt import search
 from dropasr.cli import main
 from dropasr.errors import CompactionError, ConfigError, DataError
 
@@ -201,7 +201,7 @@ def test_the_smallest_net_within_an_error(tmp_path: Path):
 
 
 def test_a_loss_that_no_size_meets(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(compact_file, "SHARES", (1 / 16,))
+    monkeypatch.setattr(search, "SHARES", (1 / 16,))
     with pytest.raises(CompactionError, match="off the large net"):
         shrink(trained(), batches(), budget="dev-loss=0.000001", epochs=1)
 
@@ -360,3 +360,30 @@ def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.Mo
     [command] = re.findall(r"^python -m dropasr (compact-net .*)$", text, re.MULTILINE)
     assert main([str(tmp_path / word) if word == "net.yaml" else word for word in command.split()]) == 0
     assert (tmp_path / "net-compacted" / "compacted.json").exists()
+
+
+def test_a_figure_of_the_users_own_is_the_budget():
+    """`evaluate` gets the user's module at every size, and its figures decide."""
+    seen = []
+
+    def wer(module: nn.Module) -> float:
+        units = module[0].out_features
+        seen.append(units)
+        return 10.0 if units > 30 else 10.6 if units > 20 else 13.0
+
+    result = shrink(trained(), batches(), budget="wer-loss=1.0", evaluate=wer, epochs=1)
+    assert seen[0] == 64 and 20 < result.widths[0] <= 30
+    assert (result.figures["before"]["wer-loss"], result.figures["after"]["wer-loss"]) == (10.0, 10.6)
+    with pytest.raises(ConfigError, match="evaluate="):
+        shrink(trained(), batches(), budget="wer-loss=1.0")
+
+
+def test_a_net_of_double_precision_stays_one(tmp_path: Path):
+    inputs, labels = rows()
+    result = shrink(trained().double(), (inputs.double(), labels), budget="macs=1/2", epochs=1)
+    assert {tensor.dtype for tensor in result.state_dict.values()} == {torch.float64, torch.int64}
+    assert result.module(inputs[:3].double()).dtype == torch.float64
+    assert result.figures["before"]["bytes"] == sum(tensor.numel() * 8 for tensor in trained().state_dict().values())
+    result.figures["before"]["error"] = math.nan
+    result.save(tmp_path)
+    assert json.loads((tmp_path / "compacted.json").read_text(), parse_constant=pytest.fail)["figures"]["before"]["error"] is None
