@@ -41,7 +41,7 @@ OPTIONS = (
     Option("--corpus-dir", "DIR", "where your copy of the corpus lies"),
     Option("--nj", "N", "processes (default: one per CPU)"),
     Option("--set", "SECTION.KEY=VALUE", "set any value of the configuration; may be repeated"),
-    Option("--budget", "KIND=VALUE", "what compact-net has to meet, such as macs=1/8, latency=0.5ms, bytes=200k, error=+0.5%"),
+    Option("--budget", "KIND=VALUE", "for budget and compact-net: macs=1/8, latency=1/4, bytes=200k, wer-loss=0.5, …"),
     Option("--list", "", "show the stages with what each reads and writes, and stop"),
     Option("--help", "", "show this text, and stop"),
 )
@@ -225,7 +225,10 @@ def parse(argv: list[str], base: Path | None = None, max_arguments: int = 0, whe
 def refuse_budget(invocation: Invocation) -> None:
     """Raise UsageError where a budget is given to what has no use for it: budgets of experiments stand in their configuration."""
     if invocation.budget is not None:
-        raise UsageError("option '--budget': it belongs to the verb compact-net; for experiments write '--set experiment.budgets=[0.125]'.")
+        raise UsageError(
+            "option '--budget': it belongs to the verbs budget and compact-net. To train nets of other sizes write "
+            "'--set experiment.budgets=[0.125]'."
+        )
 
 
 def _folder(values: dict[str, list[str]], name: str, base: Path, default: Path) -> Path:
