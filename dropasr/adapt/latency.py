@@ -61,7 +61,9 @@ def _seconds(call: Call, count: int) -> float:
 def interleaved(calls: Sequence[Call], repeats: int = REPEATS) -> list[list[float]]:
     """Seconds of a call, `repeats` per function, in turns on one thread of one core, after a warm-up."""
     with one_core():
-        counts = [max(1, round(CALL_SECONDS / max(_seconds(call, 1), 1e-7))) for call in calls if _seconds(call, 2)]
+        for call in calls:
+            _seconds(call, 2)
+        counts = [max(1, round(CALL_SECONDS / max(_seconds(call, 1), 1e-7))) for call in calls]
         times: list[list[float]] = [[] for _ in calls]
         for _ in range(repeats):
             for own, call, count in zip(times, calls, counts):
