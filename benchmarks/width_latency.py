@@ -4,7 +4,8 @@
 
 One thread pinned to one core. Around each of `--centres` widths, spread evenly over `--widths`, all widths of a window (centre - 16 to
 centre + 16) are timed in turns, in a new order each time: square layers (as many inputs as units) on `--rows` rows, or an LSTM on as many
-steps. Each time is divided by the median of its turn, so that what else the machine does cancels, and by its multiply-adds.
+steps. Times are processor times of the thread, each divided by the median of its turn, so that what else the machine does cancels, and by
+its multiply-adds.
 
 Printed, per multiple m: the time per multiply-add of widths that are multiples of m over that of the others (a straight line through the
 window), the median over windows with a 90 % bootstrap interval over windows. Below 1: faster than their size alone explains, which is what
@@ -42,10 +43,10 @@ def call_of(kind: str, width: int, rows: int):
 
 
 def seconds(call, count: int) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     for _ in range(count):
         call()
-    return (time.perf_counter() - began) / count
+    return (time.thread_time() - began) / count
 
 
 def window(kind: str, centre: int, rows: int, repeats: int, rng: np.random.Generator) -> dict[int, float]:

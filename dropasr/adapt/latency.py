@@ -1,7 +1,9 @@
 """Time of one call of a net on this machine, one thread pinned to one core, measured beside the large net.
 
-Each measurement alternates between the two nets, so that what else the machine does hits both; it returns the median of the smaller one's
-repeats, or, for shares, the median of the ratios of neighbours. Between runs on a quiet machine they differ by a few per cent (TOLERANCE).
+What counts is the processor time of the thread: on a machine with nothing else to do that is the time on the clock, and on a busy one it
+leaves out the time in which others had the core. Measurements alternate between the two nets, so that what remains (shared caches, clock
+rates) hits both; seconds are the median of a net's repeats, shares the median of the ratios of neighbours. Between runs they differ by a
+few per cent (TOLERANCE).
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ Call = Callable[[], object]
 
 
 class Engine(Protocol):
-    """What runs a net: `prepare` returns a function that runs it once, on `frames` rows or on a sequence of that many steps."""
+    """What runs a net: `prepare` returns a function that runs it once, on `frames` rows or on a sequence of that many steps, in the thread
+    that calls it."""
 
     name: str
 
@@ -51,10 +54,10 @@ class TorchEngine:
 
 
 def _seconds(call: Call, count: int) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     for _ in range(count):
         call()
-    return (time.perf_counter() - began) / count
+    return (time.thread_time() - began) / count
 
 
 @torch.no_grad()

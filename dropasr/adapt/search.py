@@ -22,7 +22,7 @@ from dropasr.errors import CompactionError, ConfigError
 from dropasr.files import write_json
 from dropasr.models.base import AcousticModel, widths_for_budget
 from dropasr.models.checkpoint import write_tensors
-from dropasr.runtime.busy import BUSY_SHARE, busy_caution, busy_share
+from dropasr.runtime.busy import BUSY_SHARE, busy_share
 
 SHARES = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
 """Shares of the multiply-adds that the search for a loss budget tries, large to small, before it looks between two of them."""
@@ -85,7 +85,10 @@ class Search:
             f"net: {'/'.join(map(str, job.large.widths))} units, {job.large.macs_per_frame()} multiply-adds, {self._shown(self.before)}"
         )
         if budget.kind == "latency" and (share := busy_share()) > BUSY_SHARE:
-            job.say(busy_caution(share))
+            job.say(
+                f"caution: other processes use {100 * share:.0f} % of one core; they share caches, so latencies come out too long, shares "
+                "less so"
+            )
         if budget.kind == "error" and math.isnan(self.before["error"]):
             raise ConfigError("budget error: the targets are no labels, so there are no errors to count; take dev-loss.")
         finished = self._search() if budget.is_search else job.train(self._widths())
