@@ -204,6 +204,29 @@ def _greedy(invocation: Invocation) -> None:
         print(line)
 
 
+def _compact_net(invocation: Invocation) -> None:
+    """Compact a net of the user's own."""
+    if not invocation.arguments:
+        raise UsageError("the YAML is missing: expected python -m dropasr compact-net FILE.yaml, see docs/compact-your-own-net.md.")
+    from dropasr.adapt.verb import compact_net
+
+    default = options.REPOSITORY / "exp" / invocation.conf.stem
+    folder = None if invocation.exp_dir == default else invocation.exp_dir
+    path = (invocation.base / invocation.arguments[0]).resolve()
+    compact_net(path, invocation.budget, invocation.method, invocation.seed, invocation.settings, folder)
+
+
+def _budget(invocation: Invocation) -> None:
+    """Say which finished net meets a budget: of this experiment, or of the recipe whose folder is given."""
+    if invocation.budget is None:
+        raise UsageError("option '--budget' is missing: expected python -m dropasr budget [RECIPE_DIR] --budget wer-loss=0.5.")
+    from dropasr.report.budget import show
+
+    path = _recipe(invocation) / "results.json" if invocation.arguments else load(invocation)[1].results
+    for line in show(path, invocation.budget):
+        print(line)
+
+
 def _recipe(invocation: Invocation) -> Path:
     if not invocation.arguments:
         raise UsageError("the folder of the recipe is missing: expected python -m dropasr table RECIPE_DIR, such as recipes/fsdd.")
@@ -215,6 +238,8 @@ VERBS: dict[str, tuple[Callable[[Invocation], None], int, str]] = {
     "list": (_list, 0, "show the stages with what each reads and writes"),
     "stack": (_stack, 0, "say which versions and which search backend are installed"),
     "greedy": (_greedy, 1, "ROW: words and best phones per frame of the first dev utterances, without a search, to find faults"),
+    "budget": (_budget, 1, "[RECIPE_DIR]: which finished net meets --budget, such as wer-loss=0.5, bytes=2M or latency=1/4"),
+    "compact-net": (_compact_net, 1, "FILE.yaml: remove units of a net of your own until it meets --budget"),
     "collect": (_collect, 1, "RECIPE_DIR: add this experiment's rows to a recipe"),
     "table": (_table, 1, "RECIPE_DIR: make a recipe's tables from its rows"),
 }
@@ -224,8 +249,8 @@ VERBS: dict[str, tuple[Callable[[Invocation], None], int, str]] = {
 def help_text() -> str:
     """The answer to `python -m dropasr --help`."""
     lines = ["usage: python -m dropasr VERB [options]", "", "verbs:"]
-    lines += [f"  {stage.verb:<10} stage {stage.number}: {stage.purpose}" for stage in STAGES]
-    lines += [f"  {verb:<10} {text}" for verb, (_, _, text) in VERBS.items()]
+    lines += [f"  {stage.verb:<11} stage {stage.number}: {stage.purpose}" for stage in STAGES]
+    lines += [f"  {verb:<11} {text}" for verb, (_, _, text) in VERBS.items()]
     return "\n".join([*lines, "", options.help_text()])
 
 
@@ -240,6 +265,8 @@ def _run(argv: list[str]) -> None:
     most = VERBS[verb][1] if verb in VERBS else 0
     where = f"'{verb}' takes {'one argument' if most else 'no arguments'} besides options"
     invocation = options.parse(argv[1:], max_arguments=most, where=where)
+    if verb not in ("budget", "compact-net"):
+        options.refuse_budget(invocation)
     if invocation.wants_help or invocation.wants_list:
         print(help_text() if invocation.wants_help else list_text())
     elif verb in BY_VERB:

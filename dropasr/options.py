@@ -41,6 +41,7 @@ OPTIONS = (
     Option("--corpus-dir", "DIR", "where your copy of the corpus lies"),
     Option("--nj", "N", "processes (default: one per CPU)"),
     Option("--set", "SECTION.KEY=VALUE", "set any value of the configuration; may be repeated"),
+    Option("--budget", "KIND=VALUE", "for budget and compact-net: macs=1/8, latency=1/4, bytes=200k, wer-loss=0.5, …"),
     Option("--list", "", "show the stages with what each reads and writes, and stop"),
     Option("--help", "", "show this text, and stop"),
 )
@@ -62,6 +63,7 @@ class Invocation:
     corpus_dir: Path | None
     nj: int
     settings: tuple[str, ...]
+    budget: str | None
     wants_list: bool
     wants_help: bool
     arguments: tuple[str, ...]
@@ -212,11 +214,21 @@ def parse(argv: list[str], base: Path | None = None, max_arguments: int = 0, whe
         corpus_dir=_corpus_dir(values, base),
         nj=nj,
         settings=settings,
+        budget=values.get("--budget", [None])[-1],
         wants_list="--list" in values,
         wants_help="--help" in values,
         arguments=tuple(arguments),
         base=base,
     )
+
+
+def refuse_budget(invocation: Invocation) -> None:
+    """Raise UsageError where a budget is given to what has no use for it: budgets of experiments stand in their configuration."""
+    if invocation.budget is not None:
+        raise UsageError(
+            "option '--budget': it belongs to the verbs budget and compact-net. To train nets of other sizes write "
+            "'--set experiment.budgets=[0.125]'."
+        )
 
 
 def _folder(values: dict[str, list[str]], name: str, base: Path, default: Path) -> Path:
@@ -227,6 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     """Check the options of run.sh; exit code 2 and one line on stderr when they cannot be used."""
     try:
         invocation = parse(sys.argv[1:] if argv is None else argv)
+        refuse_budget(invocation)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

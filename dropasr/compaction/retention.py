@@ -9,6 +9,8 @@ each frame weighs the same direction `d log p(M) / d pi`. Fewer masks mean more 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Union
 
 import numpy as np
@@ -17,12 +19,39 @@ from torch.nn import functional
 
 from dropasr.data.chunks import Chunks, Inputs
 from dropasr.data.sequences import SequenceTargets
+from dropasr.errors import CompactionError
 from dropasr.lang.ctc import sequence_losses
 from dropasr.models.base import AcousticModel
 from dropasr.models.gates import sample_mask
 
-Targets = Union[torch.Tensor, SequenceTargets]
-"""Labels `(N,)` of the frames, or the token sequences of whole utterances."""
+
+@dataclass(frozen=True)
+class CriterionTargets:
+    """Targets `(N, ...)` of the N rows of a batch under a criterion that the user brings.
+
+    `criterion(logits, values)` returns the mean loss of the rows, or one for each, `(N,)`.
+    """
+
+    values: torch.Tensor
+    criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, chosen) -> CriterionTargets:
+        return CriterionTargets(self.values[chosen], self.criterion)
+
+    def losses(self, logits: torch.Tensor) -> torch.Tensor:
+        """Losses `(N,)` of the rows, or their mean `()`. Raises CompactionError where the criterion returns something else."""
+        found = self.criterion(logits, self.values)
+        if not torch.is_tensor(found) or found.shape not in ((), (1,), (len(self),)):
+            said = f"shape {tuple(found.shape)}" if torch.is_tensor(found) else type(found).__name__
+            raise CompactionError(f"criterion: expected a tensor with the mean loss, or ({len(self)},) losses, found {said}.")
+        return found
+
+
+Targets = Union[torch.Tensor, SequenceTargets, CriterionTargets]
+"""Labels `(N,)` of the frames, the token sequences of whole utterances, or what a criterion of the user's compares rows with."""
 
 EDGE = 1e-3
 """Retention probabilities are clipped to [EDGE, 1 - EDGE] inside gradients, which diverge at 0 and 1."""
@@ -52,10 +81,12 @@ def prior_curvature(at: float, beta: float) -> float:
 
 
 def _log_correct(net: AcousticModel, inputs: Inputs, targets: Targets) -> torch.Tensor:
-    """Log probability of each item's target: of a frame's label, or of an utterance's tokens divided by their number."""
+    """Log probability of each item's target: of a frame's label, of an utterance's tokens divided by their number; or minus a loss."""
     logits = net(inputs).float()
     if isinstance(targets, SequenceTargets):
         return -sequence_losses(functional.log_softmax(logits, dim=1), targets) / targets.lengths
+    if isinstance(targets, CriterionTargets):
+        return -targets.losses(logits)
     return -functional.cross_entropy(logits, targets, reduction="none")
 
 
@@ -98,6 +129,10 @@ def score(net: AcousticModel, inputs: Inputs, targets: Targets, retention: list[
     reference = _log_correct(net, inputs, targets)
     masks = [sample_mask(generator, _num_masks(inputs, targets), probabilities).float() for probabilities in retention]
     _with_gates(net, _for_gates(masks, inputs, targets))
+    if reference.dim() == 0 or len(reference) != items:
+        raise CompactionError(
+            f"estimator score: expected a criterion with a loss for each of {items} rows, found their mean. Set mean_field."
+        )
     log_ratio = _log_correct(net, inputs, targets) - reference
     weight = log_ratio if isinstance(targets, SequenceTargets) else torch.exp(log_ratio.clamp(max=LOG_RATIO_CAP)) - 1
     weight = _per_mask(weight, inputs, targets)

@@ -91,8 +91,11 @@ def entropy(activations: torch.Tensor, threshold: Union[float, torch.Tensor]) ->
 
 @torch.no_grad()
 def on_threshold(net: AcousticModel, group: UnitGroup) -> Union[float, torch.Tensor]:
-    """Above it a unit counts as on, as its gate finds it: 0.5 for sigmoid units, 0 for others, moved as batch norm moves activations."""
-    threshold = 0.5 if getattr(net, "activation", None) == "sigmoid" else 0.0
+    """Above it a unit counts as on, as its gate finds it: 0.5 for sigmoid units, 0 for others, moved as batch norm behind it moves them."""
+    activation = getattr(net, "activations", {}).get(group.name, getattr(net, "activation", None))
+    threshold = 0.5 if activation == "sigmoid" else 0.0
+    if group.name in getattr(net, "norm_first", ()):
+        return threshold
     norms = {id(slice_.module): slice_.module for slice_ in group.slices if isinstance(slice_.module, nn.BatchNorm1d)}
     for norm in norms.values():
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)

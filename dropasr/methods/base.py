@@ -30,13 +30,17 @@ class CommonOptions(Options):
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a method must know of the run: length, seed, the multiply-adds per frame that it has to reach (None: keep the size), and
-    `train.optimiser`."""
+    """What a method must know of the run: length, seed, and the multiply-adds per frame that it has to reach (None: keep the size).
+
+    `target_widths`: units of each group that have those multiply-adds, where they were chosen already; None: in the net's proportions.
+    `optimiser`: as `train.optimiser`.
+    """
 
     epochs: int
     steps_per_epoch: int
     seed: int
     target_macs: Union[float, None] = None
+    target_widths: Union[tuple[int, ...], None] = None
     optimiser: str = "sgd"
 
     def with_steps(self, steps_per_epoch: int) -> Schedule:

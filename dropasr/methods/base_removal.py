@@ -27,6 +27,8 @@ class RemovalOptions(CommonOptions):
     """Passes between `start` and `end`, evenly spread, after each of which units may leave."""
     min_units: int = Field(default=8, ge=1)
     """Units that every layer keeps."""
+    width_multiple: int = Field(default=1, ge=1)
+    """With a budget, units of a layer are a multiple of it, as processors may prefer (benchmarks/width_latency.py); 1: what is closest."""
     reconstruction_frames: int = Field(default=0, ge=0)
     """Frames of the held-out slice of train by which, at every removal, the units that stay take over what those that leave gave the
     layers above; 0: they take over nothing."""
@@ -78,7 +80,9 @@ class GradualRemoval(BaseMethod):
         self.scales = [torch.ones(width) for width in net.widths]
         self.initial_units = list(net.widths)
         if self.meets_budget:
-            self.targets = widths_for_budget(net, float(self.schedule.target_macs), min_units=self.options.min_units)
+            macs, widths = float(self.schedule.target_macs), self.schedule.target_widths
+            units, multiple = self.options.min_units, self.options.width_multiple
+            self.targets = list(widths) if widths else widths_for_budget(net, macs, None, units, multiple)
         self.phase = "learning"
 
     def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:

@@ -18,9 +18,12 @@ from dropasr.models.base import AcousticModel
 NOT_MODELS = ("base", "checkpoint", "gates", "patterns", "recurrence", "streaming")
 """Files of this folder that models share."""
 
+BROUGHT = ("stack",)
+"""Models of nets that users bring: checkpoints name them, configurations cannot."""
 
-def _module(name: str, key: str = "model.name"):
-    known = [module.name for module in pkgutil.iter_modules(__path__) if module.name not in NOT_MODELS]
+
+def _module(name: str, key: str = "model.name", excluded: tuple[str, ...] = NOT_MODELS + BROUGHT):
+    known = [module.name for module in pkgutil.iter_modules(__path__) if module.name not in excluded]
     if name not in known:
         raise ConfigError(f"{key}: there is no model '{name}' in dropasr/models{nearest(str(name), known)}.")
     return importlib.import_module(f"{__name__}.{name}")
@@ -43,4 +46,4 @@ def build_model(values: dict[str, Any], num_features: int, num_outputs: int) -> 
 
 def model_from_dims(dims: dict[str, Any]) -> AcousticModel:
     """A net of the shape that a checkpoint states (`dims`), its weights still to be loaded."""
-    return _module(dims["model"]).from_dims(dims)
+    return _module(dims["model"], excluded=NOT_MODELS).from_dims(dims)

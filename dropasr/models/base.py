@@ -96,24 +96,34 @@ class AcousticModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def widths_for_budget(net: AcousticModel, target_macs: float, shapes: Sequence[float] | None = None, min_units: int = 1) -> list[int]:
+def widths_for_budget(
+    net: AcousticModel,
+    target_macs: float,
+    shapes: Sequence[float] | None = None,
+    min_units: int = 1,
+    multiple: int = 1,
+    together: Sequence[int] | None = None,
+) -> list[int]:
     """Widths proportional to `shapes` (default: the net's own widths) whose multiply-adds per frame come closest to `target_macs`.
 
-    Bisection on the common factor; afterwards single units are added to the widest groups while that comes closer.
+    Bisection on the common factor; afterwards single units are added to the widest groups while that comes closer. `multiple`: widths are
+    multiples of it, but for groups that stay whole; `together`: a number per group, and groups of one number get units together.
     """
     full = net.widths
     shapes = list(shapes) if shapes is not None else [float(width) for width in full]
+    together = list(range(len(full))) if together is None else together
+    least = -(-min_units // multiple) * multiple
 
     def scaled(factor: float) -> list[int]:
-        return [max(min_units, min(width, int(factor * shape))) for width, shape in zip(full, shapes)]
+        return [max(min(least, width), min(width, int(factor * shape) // multiple * multiple)) for width, shape in zip(full, shapes)]
 
     low, high = 0.0, max(width / max(shape, 1e-9) for width, shape in zip(full, shapes)) + 1.0
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if net.macs_per_frame(scaled(middle)) <= target_macs else (low, middle)
     widths = scaled(low)
-    for index in sorted(range(len(widths)), key=lambda i: -shapes[i]):
-        more = [width + (i == index and width < full[i]) for i, width in enumerate(widths)]
+    for number in dict.fromkeys(together[i] for i in sorted(range(len(widths)), key=lambda i: -shapes[i])):
+        more = [min(width + multiple, most) if own == number else width for width, most, own in zip(widths, full, together)]
         if abs(net.macs_per_frame(more) - target_macs) < abs(net.macs_per_frame(widths) - target_macs):
             widths = more
     return widths

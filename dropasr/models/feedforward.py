@@ -119,12 +119,16 @@ class FeedForward(AcousticModel):
         """What the output layer reads; `found` is given the activations of all layers, before their gates."""
         units = spliced if self._select is None else spliced[:, self._select]
         below: tuple[Gate, ...] = ()
-        for layer, norm, gate in zip(self.hidden, self.norms, self.gates):
-            units = batch_norm(norm, ACTIVATIONS[self.activation](linear(layer, units, below, gate)), gate)
+        for index, (layer, gate) in enumerate(zip(self.hidden, self.gates)):
+            units = self._units(index, linear(layer, units, below, gate))
             if found is not None:
                 found.append(units)
             units, below = gate(units), (gate,)
         return units
+
+    def _units(self, index: int, sums: torch.Tensor) -> torch.Tensor:
+        """Activations of a layer, as its gate finds them, of the weighted sums of what it reads."""
+        return batch_norm(self.norms[index], ACTIVATIONS[self.activation](sums), self.gates[index])
 
     def unit_activations(self, spliced: torch.Tensor) -> list[torch.Tensor]:
         found: list[torch.Tensor] = []
@@ -139,8 +143,8 @@ class FeedForward(AcousticModel):
         for index, gate in enumerate(self.gates):
             above = self.hidden[index + 1] if index + 1 < len(self.hidden) else self.output
             last = parts_of(self.hidden[index])[-1]
-            slices = [Slice(last, "weight", 0), Slice(last, "bias", 0)]
-            if self.batch_norm:
+            slices = [Slice(last, name, 0) for name in ("weight", "bias") if getattr(last, name) is not None]
+            if isinstance(self.norms[index], nn.BatchNorm1d):
                 slices += [Slice(self.norms[index], name, 0) for name in ("weight", "bias", "running_mean", "running_var")]
             slices.append(Slice(parts_of(above)[0], "weight", 1, consumer=True))
             groups.append(UnitGroup(f"hidden{index}", gate, slices))

@@ -6,6 +6,7 @@ frames and all masks depend only on seed and epoch.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from dropasr.data.masking import MaskOptions, mask_inputs
 from dropasr.methods.base import BaseMethod, HeldOut
 from dropasr.models.base import AcousticModel
 from dropasr.training.checkpoints import load_training, restore_optimiser, save_training
-from dropasr.training.criteria import Loss, Sampler, make_criterion
+from dropasr.training.criteria import Criterion, Loss, Sampler, make_criterion
 from dropasr.training.schedules import autocast, learning_rate
 from dropasr.training.teacher import Teacher
 
@@ -64,10 +65,12 @@ class Trainer:
         teacher: Union[Teacher, None] = None,
         say: Callable[[str], None] = print,
         identity: str = "",
+        criterion: Union[Criterion, None] = None,
     ) -> None:
+        """`criterion` stands in the place of the one that `config` names."""
         self.net, self.method, self.samplers, self.config = net, method, samplers, config
         self.folder, self.seed, self.teacher, self.say, self.identity = folder, seed, teacher, say, identity
-        self.criterion = make_criterion(config)
+        self.criterion = make_criterion(config) if criterion is None else criterion
         self.masking = mask_options(config)
         self.history: list[dict[str, Any]] = []
         self.retention: list[dict[str, Any]] = []
@@ -180,9 +183,10 @@ class Trainer:
         for message in report.messages:
             self.say(message)
         loss_name, error_name = self.criterion.loss_name, self.criterion.error_name
+        error = "" if math.isnan(dev_error) else f"dev {error_name} {dev_error:.1f} %  "
         left = sum(row["seconds"] for row in self.history) / len(self.history) * (self.config.epochs - epoch - 1)
         self.say(
             f"epoch {epoch + 1}/{self.config.epochs}  lr {figures['learning_rate']:.4f}  "
-            f"train {loss_name} {loss:.3f}  dev {loss_name} {dev_loss:.3f}  dev {error_name} {dev_error:.1f} %  "
+            f"train {loss_name} {loss:.3f}  dev {loss_name} {dev_loss:.3f}  {error}"
             f"units {'/'.join(map(str, self.net.widths))}  {rate / 1000:.1f}k frames/s  about {left:.0f} s left"
         )

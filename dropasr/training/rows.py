@@ -18,7 +18,7 @@ from dropasr.errors import CompactionError, ConfigError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
 from dropasr.lang.pieces import load_units
 from dropasr.methods import build_method, check_method, has_own_schedule, learns_units, makes_smaller, method_options
-from dropasr.methods.base import Schedule
+from dropasr.methods.base import CommonOptions, Schedule
 from dropasr.models import build_model
 from dropasr.models.base import AcousticModel, widths_for_budget
 from dropasr.models.checkpoint import git_revision, load_net, save_net
@@ -90,7 +90,7 @@ def _check_rate(config: Config, net: AcousticModel) -> None:
 
 SCHEDULE_KEYS = ("start", "end", "passes")
 """Options that methods whose schedule is their own (`own_schedule`) need not share."""
-SHARED_KEYS = (*SCHEDULE_KEYS, "min_units", "teacher", "teacher_weight")
+SHARED_KEYS = (*SCHEDULE_KEYS, "min_units", "width_multiple", "teacher", "teacher_weight")
 """Options that the methods under experiment.compact must share, those that make nets of the size they learn excepted."""
 
 
@@ -185,6 +185,20 @@ def initial_net(config: Config, paths: Paths, row: Row) -> tuple[AcousticModel, 
     return large.with_widths(widths_for_budget(large, row.budget * macs)), macs
 
 
+def _check_widths(row: Row, net: AcousticModel, options: CommonOptions, target: float, tolerance: float) -> None:
+    """Raise CompactionError before anything is trained where widths in multiples cannot come close enough to the budget."""
+    multiple = getattr(options, "width_multiple", 1)
+    if multiple == 1:
+        return
+    widths = widths_for_budget(net, target, None, options.min_units, multiple)
+    deviation = net.macs_per_frame(widths) / target - 1
+    if abs(deviation) > tolerance:
+        raise CompactionError(
+            f"{row.name}: widths in multiples of {multiple} ({'/'.join(map(str, widths))}) are {100 * deviation:+.1f} % off the budget, "
+            f"expected {100 * tolerance:g} % at most. Set methods.{row.method}.width_multiple to less."
+        )
+
+
 def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None], on_epoch: Callable[[dict[str, Any]], None]) -> None:
     """Train one row to the end, resuming where an earlier run stopped, and write checkpoint, summary and TensorBoard events."""
     torch.set_num_threads(1)
@@ -196,8 +210,11 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     net, large_macs = initial_net(config, paths, row)
     target = row.budget * large_macs if row.kind == "compact" and row.budget else None
     samplers = _samplers(config, paths, net)
-    schedule = Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target, config.train.optimiser)
+    optimiser = config.train.optimiser
+    schedule = Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target, optimiser=optimiser)
     method = build_method(row.method, config.methods[row.method], schedule)
+    if target:
+        _check_widths(row, net, method.options, target, config.experiment.budget_tolerance)
     teacher = _teacher(config, paths, method.options.teacher, method.masks_teacher) if method.options.teacher else None
     trainer = Trainer(net, method, samplers, config.train, folder, paths.seed, teacher, say, identity)
     net = trainer.run(on_epoch)

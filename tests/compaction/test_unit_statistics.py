@@ -19,6 +19,7 @@ from dropasr.compaction.proof import compact
 from dropasr.compaction.surgery import fold_constants
 from dropasr.errors import CompactionError
 from dropasr.models.feedforward import FeedForward
+from dropasr.models.stack import Stack
 
 
 def feedforward(activation="relu", batch_norm=False, widths=(7, 6)) -> FeedForward:
@@ -160,3 +161,12 @@ def test_nothing_is_folded_where_there_is_no_bias():
     net = make_net("lstmp")
     with pytest.raises(CompactionError, match="without biases"):
         fold_constants(net.unit_groups()[0], torch.ones(11))
+
+
+@pytest.mark.parametrize(("steps", "level"), [(["batch_norm", "sigmoid"], 0.5), (["batch_norm", "tanh"], 0.0), (["relu"], 0.0)])
+def test_a_batch_norm_before_the_activation_moves_no_threshold(steps, level):
+    norms = [(1e-5, 0.1)] if "batch_norm" in steps else [None]
+    net = Stack(3, [4], 2, [steps], norms, [True, True])
+    for parameter in net.parameters():
+        parameter.data += 1.0
+    assert statistics.on_threshold(net, net.unit_groups()[0]) == level

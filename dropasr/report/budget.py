@@ -1,0 +1,91 @@
+"""Which net of a finished experiment, or of a recipe, meets a budget of a device: `python -m dropasr budget`.
+
+Dev chooses. Of the rows that meet a budget of size or speed the one with the lowest error rate on dev is taken; of those whose error rate
+on dev is within `wer-loss` of the reference's, the one with the fewest multiply-adds. Test stands beside, with its interval.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dropasr.adapt.budgets import Budget, parse_budget
+from dropasr.errors import CompactionError, ConfigError, StageError
+from dropasr.files import read_json
+
+BYTES = 4
+"""Bytes of a parameter, in float32."""
+
+
+def _figures(row: dict[str, Any], character: bool) -> dict[str, Any]:
+    """What budgets are about: sizes, model RTF, and the error rates that decide (`dev`) and that are told (`test`)."""
+    kind = "cer" if character and row.get("dev_cer") is not None else "wer"
+    return {
+        "name": row["name"],
+        "units": row["units"],
+        "macs": row["macs_per_second"],
+        "params": row["parameters"],
+        "bytes": BYTES * row["parameters"],
+        "latency": row["rtf"]["model"],
+        "dev": row[f"dev_{kind}"],
+        "test": row[kind],
+        "interval": row[f"{kind}_interval"],
+        "difference": row[f"{kind}_difference"],
+    }
+
+
+def meets(row: dict[str, Any], reference: dict[str, Any], budget: Budget, tolerance: float = 0.02) -> bool:
+    """Whether a row meets a budget; shares of multiply-adds within the `tolerance` that rows of an experiment have."""
+    if budget.kind == "wer-loss":
+        return row["dev"] - reference["dev"] <= budget.value
+    limit = budget.value * reference[budget.kind] if budget.relative else budget.value
+    return row[budget.kind] <= limit * (1 + tolerance if budget.kind == "macs" else 1)
+
+
+def choose(results: dict[str, Any], budget: Budget) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The figures of the row that is taken, and those of all rows, large to small, each with whether it `meets` the budget.
+
+    `results`: the content of a results.json. Raises ConfigError for a budget that its rows say nothing about, CompactionError where none
+    of them meets it.
+    """
+    if budget.kind in ("dev-loss", "error"):
+        raise ConfigError(
+            f"budget {budget.kind}: nets of an experiment are judged by words: take wer-loss=+0.5, macs, params, bytes or latency."
+        )
+    if not budget.relative and budget.kind in ("macs", "latency"):
+        raise ConfigError(f"budget {budget.kind}: expected a share of the reference's, such as {budget.kind}=1/4, found {budget.value:g}.")
+    rows = [_figures(row, results["error_rate"] == "character") for row in results["rows"]]
+    reference = next(found for found, row in zip(rows, results["rows"]) if row["reference"])
+    for row in rows:
+        row["meets"] = meets(row, reference, budget)
+    within = [row for row in rows if row["meets"]]
+    if not within:
+        raise CompactionError(f"budget {budget.kind}: none of {len(rows)} nets meets it. Train smaller ones: --set experiment.budgets=[…].")
+    by_dev, by_size = (lambda row: (row["dev"], row["macs"])), (lambda row: (row["macs"], row["dev"]))
+    return min(within, key=by_size if budget.kind == "wer-loss" else by_dev), sorted(rows, key=by_size, reverse=True)
+
+
+def show(path: Path, text: str) -> list[str]:
+    """Lines that say which net of a results.json meets the budget `text`. Raises StageError where there is no such file."""
+    budget = parse_budget(text)
+    if not path.exists():
+        raise StageError(f"{path}: no finished experiment. Run all stages first (bash run.sh), or name the folder of a recipe.")
+    results = read_json(path)
+    chosen, rows = choose(results, budget)
+    reference = next(row for row in results["rows"] if row["reference"])
+    rate = "CER" if results["error_rate"] == "character" else "WER"
+    lines = [f"{'net':<32} {'MAC':>7} {'bytes':>10} {'model RTF':>10} {rate + ' dev':>8}  {rate} test % [95 %]"]
+    for row in rows:
+        low, high = row["interval"]
+        mark = "->" if row is chosen else "  " if row["meets"] else " x"
+        lines.append(
+            f"{mark} {row['name']:<29} {row['macs'] / reference['macs_per_second']:>7.3f} {row['bytes']:>10} {row['latency']:>10.4f} "
+            f"{row['dev']:>8.2f}  {row['test']:.2f} [{low:.2f}, {high:.2f}]"
+        )
+    low, high = chosen["difference"]["interval"]
+    lines.append(f"x: does not meet {text}; MAC: share of {reference['name']}; bytes: float32")
+    if chosen["name"] != reference["name"]:
+        lines.append(
+            f"{chosen['name']}: {rate} on test {chosen['difference']['mean']:+.2f} [{low:+.2f}, {high:+.2f}] against {reference['name']}"
+        )
+    return lines
