@@ -95,7 +95,8 @@ class Job:
         if getattr(options, "controller", "budget") == "none":
             raise ConfigError(f"{self.method}: controller none makes a net of the size that it learns; a budget needs controller: budget.")
         macs = float(self.large.macs_per_frame(widths))
-        schedule = Schedule(self.train_config.epochs, self.samplers.all.steps_per_epoch, self.seed, macs, tuple(widths), self.train_config.optimiser)
+        train = self.train_config
+        schedule = Schedule(train.epochs, self.samplers.all.steps_per_epoch, self.seed, macs, tuple(widths), train.optimiser)
         method = build_method(self.method, self.method_values, schedule)
         net = self.adapter.net(torch.float32).train()
         trainer = Trainer(net, method, self.samplers, self.train_config, folder, self.seed, None, self.say, identity, self.criterion)
