@@ -200,7 +200,9 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         row.method, config.methods[row.method], Schedule(config.train.epochs, samplers.all.steps_per_epoch, paths.seed, target)
     )
     teacher = _teacher(config, paths, method.options.teacher, method.masks_teacher) if method.options.teacher else None
-    trainer = Trainer(net, method, samplers, config.train, folder, paths.seed, teacher, say, identity)
+    rate = method.options.rate_of(row.kind)
+    options = config.train if rate is None else config.train.model_copy(update={"learning_rate": rate})
+    trainer = Trainer(net, method, samplers, options, folder, paths.seed, teacher, say, identity)
     net = trainer.run(on_epoch)
     macs = net.macs_per_frame()
     share = macs / large_macs
@@ -220,6 +222,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "seed": paths.seed,
         "units": net.widths,
         "parameters": net.num_parameters(),
+        "nonzeros": sum(int(parameter.count_nonzero()) for parameter in net.parameters()),
         "macs_per_frame": macs,
         "train_seconds": sum(figures["seconds"] for figures in trainer.history),
         "epochs": config.train.epochs,
