@@ -11,6 +11,7 @@ from dropasr.report.claims import MIN_WORDS
 from dropasr.report.load import Net, Run
 from dropasr.report.page import Block, Bullets, Figure, Heading, Text
 from dropasr.report.results import budget_text, label
+from dropasr.report.rivals import PIVOT, are_many
 from dropasr.report.schema import Comparison, Described, ResultRow, Results, Row, Stack
 from dropasr.report.tables import NAMES, Table, comparison_table, detail_table, extra_table, interval, main_table, rtf
 from dropasr.report.test_sets import set_name
@@ -29,9 +30,8 @@ def headline(results: Results) -> list[str]:
     reference = rows[results.reference]
     name = results.rate_name if results.headline == "test" else f"{results.rate_name} on {set_name(results.headline)}"
     sentences = []
-    for row in results.rows:
-        if row.kind != "compact":
-            continue
+    compact = [row for row in results.rows if row.kind == "compact"]
+    for row in [row for row in compact if row.method == PIVOT or not row.budget] if are_many(compact) else compact:
         rate, of_reference = (net.on(results.headline).rate(results.error_rate) for net in (row, reference))
         difference = interval(rate.difference.mean, rate.difference.interval, signed=True)
         share = 100 * row.macs_per_second / reference.macs_per_second
@@ -42,7 +42,7 @@ def headline(results: Results) -> list[str]:
         )
         if not row.budget:
             sentence += " Its size is as learned: no net of the same size stands beside it."
-        against = [item for item in results.comparisons if item.row == row.name]
+        against = [item for item in results.comparisons if item.row == row.name and row.budget]
         sentences.append(sentence + "".join(" " + _against_rival(item, rows, results) for item in against))
     return sentences
 
@@ -74,6 +74,8 @@ def verdicts_over(results: Described, rows: Sequence[Row]) -> list[str]:
 def cautions(results: Results) -> list[str]:
     """What a reader must know before using the figures."""
     found = verdicts_over(results, results.rows)
+    if results.experiment_note:
+        found.insert(0, results.experiment_note)
     found += ["One training seed: the table of the recipe pools several (`python -m dropasr table`), and only that one carries claims."]
     if results.note:
         found.insert(0, results.note)

@@ -71,6 +71,12 @@ def interval(mean: float, bounds: Sequence[float], decimals: int = 2, signed: bo
     return f"{mean:{sign}.{decimals}f} [{low}, {high}]"
 
 
+def method_name(row: Row) -> str:
+    """What the nets of a method have in common, whatever their budget; each large net stands alone."""
+    name = row.label if row.kind == "large" else f"{row.method} from scratch" if row.kind == "small" else row.method
+    return name.replace("_", " ")
+
+
 def units(widths: Sequence[int]) -> str:
     """Units per layer: `4×512`, or `452 430 421 411`."""
     return f"{len(widths)}×{widths[0]}" if len(set(widths)) == 1 else " ".join(map(str, widths))
