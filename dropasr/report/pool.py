@@ -129,12 +129,10 @@ def _sizes(stored: Sequence[StoredRow]) -> dict[str, SplitSize]:
 
 
 def make_recipe_results(stored: list[StoredRow], command: str) -> RecipeResults:
-    """Pool the rows of a recipe; MeasurementError where they must not be pooled or compared."""
-    for name in ("corpus", "error_rate"):
-        found = _unique(getattr(row, name) for row in stored)
-        if len(found) > 1:
-            told = ", ".join(map(str, found))
-            raise MeasurementError(f"expected the rows of one {name.replace('_', ' ')}, found {told}. Give each a recipe of its own.")
+    """Pool the rows of one corpus of a recipe; MeasurementError where they must not be pooled or compared."""
+    found = _unique(row.error_rate for row in stored)
+    if len(found) > 1:
+        raise MeasurementError(f"expected the rows of one error rate, found {', '.join(found)}. Give each a recipe of its own.")
     stored = sorted(stored, key=lambda row: (row.system, row.figures.model, row.figures.seed))
     first = stored[0]
     sizes = _sizes(stored)
