@@ -10,6 +10,7 @@ from dropasr.report import plots
 from dropasr.report.claims import MIN_WORDS
 from dropasr.report.load import Net, Run
 from dropasr.report.page import Block, Bullets, Figure, Heading, Text
+from dropasr.report.pareto import pareto_plot
 from dropasr.report.results import budget_text, label
 from dropasr.report.rivals import PIVOT, are_many
 from dropasr.report.schema import Comparison, Described, ResultRow, Results, Row, Stack
@@ -107,17 +108,23 @@ def main_section(run: Run, results: Results) -> Iterator[Block]:
     yield main_table(results)
     if len(results.tests) > 1:
         yield extra_table(results, results.rows)
+    many = are_many(results.rows)
     for test in results.order(results.rows):
-        caption = (
-            f"{name} on {set_name(test)} against the RTF of the acoustic model. Lower left is better; lines join the budgets of a method."
-        )
-        yield Figure(f"rate-time-{slug(test)}", plots.rate_against_time(results, results.rows, test), caption)
+        about, kind = f"{name} on {set_name(test)} against the RTF of the acoustic model. Lower left is better", f"rate-time-{slug(test)}"
+        if many:
+            yield Figure(kind, pareto_plot(results, results.rows, test), f"{about}; ringed: the front, which no other net beats.")
+        else:
+            yield Figure(kind, plots.rate_against_time(results, results.rows, test), f"{about}; lines join the budgets of a method.")
     quantity = NAMES[run.criterion].quantity
     caption = f"{quantity[0].upper()}{quantity[1:]} on dev against multiply-adds: it resolves what the words of a test set cannot."
     yield Figure("ce-macs", plots.ce_against_macs(results.rows), caption)
     if results.comparisons:
-        yield Heading("Compacted against rivals of the same size")
-        yield comparison_table(results, results.rows, results.comparisons)
+        yield Heading(
+            "Every net against dropout compaction of its size, large ones against plain dropout"
+            if many
+            else "Compacted against rivals of the same size"
+        )
+        yield comparison_table(results, results.rows, results.comparisons, "net" if many else "compacted")
         yield Text("The difference is paired: same utterances, same speakers. A tie is a difference whose 95 % interval includes 0.")
     yield Heading("Errors, dev figures, single utterances")
     yield detail_table(results)
