@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -74,7 +75,7 @@ def load(invocation: Invocation) -> tuple[Config, Paths]:
         is_path = key in PATH_KEYS and value and value not in ("null", "~") and not value.startswith("{")
         settings.append(f"{key}={_absolute(invocation.base, value)}" if is_path else setting)
     corpus_dir = str(invocation.corpus_dir) if invocation.corpus_dir else None
-    config = load_config(invocation.conf, invocation.model, invocation.method, corpus_dir, settings)
+    config = load_config(invocation.conf, invocation.model, invocation.method, corpus_dir, settings, invocation.overlays)
     for path_key in PATH_KEYS:
         section, _, key = path_key.partition(".")
         value = getattr(getattr(config, section), key)
@@ -193,6 +194,49 @@ def _collect(invocation: Invocation) -> None:
     collect(config, paths, _recipe(invocation))
 
 
+def _row(invocation: Invocation) -> None:
+    """Train one row of the table as a job of its own."""
+    if invocation.row is None:
+        raise UsageError("the name of the row is missing: expected python -m dropasr row --row NAME, such as svd@0.125.")
+    from dropasr.stamps import Stamps, lock_folder
+    from dropasr.training.jobs import train_one
+
+    config, paths = load(invocation)
+    stamps, stage = Stamps(config, paths), BY_VERB["train"]
+    log.setup(paths.logs / f"row-{invocation.row}.log")
+    with stamps.locked(stage, beside_others=True), lock_folder(paths.net(invocation.row), shared=False):
+        stamps.check_inputs(stage)
+        train_one(config, paths, invocation.row)
+
+
+def _jobs(invocation: Invocation) -> None:
+    """Print a command for every row that is not trained yet."""
+    from dropasr.stamps import Stamps
+    from dropasr.training.jobs import waves
+
+    config, paths = load(invocation)
+    check_components(config)
+    Stamps(config, paths).check_inputs(BY_VERB["train"])
+    for number, wave in enumerate(waves(config, paths)):
+        if number:
+            print("# when those above have ended, which are the teachers of these:")
+        for row in wave:
+            print(shlex.join(["bash", str(options.REPOSITORY / "run.sh"), *sys.argv[2:], "--row", row.name]))
+
+
+def _rates(invocation: Invocation) -> None:
+    from dropasr.stamps import Stamps
+    from dropasr.training.rate_search import search_rates
+
+    config, paths = load(invocation)
+    stamps, stage, folder = Stamps(config, paths), BY_VERB["train"], _recipe(invocation)
+    log.setup(paths.logs / "rates.log")
+    with stamps.locked(stage):
+        stamps.check_inputs(stage)
+        target = folder / "rates" / f"{invocation.conf.stem}-{paths.model}.yaml"
+        search_rates(config, paths, folder / "families.yaml", target, invocation.nj)
+
+
 def _greedy(invocation: Invocation) -> None:
     """Print what the best unit of every frame says, beside the words that were spoken."""
     if not invocation.arguments:
@@ -240,6 +284,9 @@ VERBS: dict[str, tuple[Callable[[Invocation], None], int, str]] = {
     "greedy": (_greedy, 1, "ROW: words and best phones per frame of the first dev utterances, without a search, to find faults"),
     "budget": (_budget, 1, "[RECIPE_DIR]: which finished net meets --budget, such as wer-loss=0.5, bytes=2M or latency=1/4"),
     "compact-net": (_compact_net, 1, "FILE.yaml: remove units of a net of your own until it meets --budget"),
+    "row": (_row, 0, "train the one net of the table that --row names"),
+    "jobs": (_jobs, 0, "print a command for every net of the table that is not trained yet"),
+    "rates": (_rates, 1, "RECIPE_DIR: search the learning rates of its families.yaml on dev, write them to its rates/"),
     "collect": (_collect, 1, "RECIPE_DIR: add this experiment's rows to a recipe"),
     "table": (_table, 1, "RECIPE_DIR: make a recipe's tables from its rows"),
 }

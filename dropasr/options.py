@@ -33,12 +33,14 @@ OPTIONS = (
     Option("--stage", "N", "first stage to run (default 1)"),
     Option("--stop-stage", "M", "last stage to run (default 9)"),
     Option("--conf", "FILE", "configuration of the corpus (default conf/synth_commands.yaml)"),
+    Option("--with", "FILE", "YAML whose sections lie over those of the configuration; may be repeated, later files over earlier ones"),
     Option("--model", "NAME", "model, a file of conf/model/, in place of the one that the configuration names"),
     Option("--method", "NAME", "compaction method, a file of conf/method/, in place of those that the configuration names"),
     Option("--seed", "S", "seed of training (default 1)"),
     Option("--exp-dir", "DIR", "folder of the experiment (default exp/NAME for conf/NAME.yaml)"),
     Option("--data-dir", "DIR", "folder of the prepared data (default data/NAME)"),
     Option("--corpus-dir", "DIR", "where your copy of the corpus lies"),
+    Option("--row", "NAME", "train this net of the table alone, such as svd@0.125; others may be trained beside it"),
     Option("--nj", "N", "processes (default: one per CPU)"),
     Option("--set", "SECTION.KEY=VALUE", "set any value of the configuration; may be repeated"),
     Option("--budget", "KIND=VALUE", "for budget and compact-net: macs=1/8, latency=1/4, bytes=200k, wer-loss=0.5, …"),
@@ -55,9 +57,11 @@ class Invocation:
     stage: int
     stop_stage: int
     conf: Path
+    overlays: tuple[Path, ...]
     model: str | None
     method: str | None
     seed: int
+    row: str | None
     exp_dir: Path
     data_dir: Path
     corpus_dir: Path | None
@@ -148,11 +152,21 @@ def _conf(values: dict[str, list[str]], base: Path) -> Path:
     """The YAML meant by `--conf`: from the caller's folder, or else from the repository."""
     text = values.get("--conf", ["conf/synth_commands.yaml"])[-1]
     places = [base / text, REPOSITORY / text] if "--conf" in values else [REPOSITORY / text]
+    return _found("--conf", text, places, sorted(f"conf/{path.name}" for path in (REPOSITORY / "conf").glob("*.yaml")))
+
+
+def _overlays(values: dict[str, list[str]], base: Path) -> tuple[Path, ...]:
+    """The YAML files meant by `--with`, found as that of `--conf`."""
+    known = sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "recipes").glob("*/*.yaml"))
+    return tuple(_found("--with", text, [base / text, REPOSITORY / text], known) for text in values.get("--with", []))
+
+
+def _found(option: str, text: str, places: list[Path], known: list[str]) -> Path:
+    """The first of the places that is a file."""
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        known = sorted(f"conf/{path.name}" for path in (REPOSITORY / "conf").glob("*.yaml"))
-        hint = f"did you mean '{nearest(text, known)}'?" if known else "the folder conf/ has none."
-        raise UsageError(f"option '--conf': there is no file '{text}'; {hint}")
+        hint = f"did you mean '{nearest(text, known)}'?" if known else "the repository has none."
+        raise UsageError(f"option '{option}': there is no file '{text}'; {hint}")
     return found.resolve()
 
 
@@ -206,9 +220,11 @@ def parse(argv: list[str], base: Path | None = None, max_arguments: int = 0, whe
         stage=stage,
         stop_stage=stop_stage,
         conf=conf,
+        overlays=() if wants_text else _overlays(values, base),
         model=_component(values, "--model", conf),
         method=_component(values, "--method", conf),
         seed=seed,
+        row=values["--row"][-1] if "--row" in values else None,
         exp_dir=_folder(values, "--exp-dir", base, REPOSITORY / "exp" / conf.stem),
         data_dir=_folder(values, "--data-dir", base, REPOSITORY / "data" / conf.stem),
         corpus_dir=_corpus_dir(values, base),
@@ -247,6 +263,8 @@ def main(argv: list[str] | None = None) -> int:
         print(help_text())
     elif invocation.wants_list:
         print(list_text())
+    elif invocation.row is not None:
+        print("run: row")
     else:
         print("run: " + " ".join(stage.verb for stage in STAGES if invocation.stage <= stage.number <= invocation.stop_stage))
     return 0

@@ -57,7 +57,7 @@ def _prepared(config: Config, paths: Paths) -> list[Path]:
     return [*(paths.cuts(split) for split in config.corpus.splits), paths.manifests / "report.json", paths.manifests, *made]
 
 
-_TRAINING = ("model", "methods", "experiment", "training", "rows", "seed")
+_TRAINING = ("model", "methods", "experiment", "-experiment.note", "training", "rows", "seed")
 _CORPUS = (
     *("corpus.prepare", "corpus.corpus_dir", "corpus.options", "corpus.extra_tests", "corpus.sample_rate", "corpus.resample"),
     *("corpus.one_speaker", "corpus.text", "corpus.unknown_words", "corpus.empty_transcripts", "corpus.max_dropped"),
@@ -175,7 +175,7 @@ STAGES = (
         "dropasr.report.build:build",
         "system_home",
         ("decode", "rtf"),
-        ("corpus.name", "corpus.note", "corpus.one_speaker", "rows", "seed"),
+        ("corpus.name", "corpus.note", "corpus.one_speaker", "experiment.note", "rows", "seed"),
         lambda config, paths: [paths.results, paths.report],
     ),
 )

@@ -152,7 +152,7 @@ class Stamps:
 
     def run(self, stage: Stage, nj: int) -> None:
         """Run a stage and stamp it; StageError when its inputs are missing, stale, or in use by another process."""
-        with self._lock(stage):
+        with self.locked(stage):
             self.check_inputs(stage)
             wanted = self.parts(stage)
             self.path(stage).unlink(missing_ok=True)
@@ -217,13 +217,16 @@ class Stamps:
         return getattr(self.paths, stage.home)
 
     @contextlib.contextmanager
-    def _lock(self, stage: Stage) -> Iterator[None]:
-        """Keep other processes from writing what this stage reads or writes; any number of stages may read one folder."""
+    def locked(self, stage: Stage, beside_others: bool = False) -> Iterator[None]:
+        """Keep other processes from writing what this stage reads or writes; any number of stages may read one folder.
+
+        `beside_others`: what it writes is shared, too, with others that say so.
+        """
         own = self._home(stage)
         read = {self._home(earlier) for earlier in ancestors(stage)} - {own}
         with contextlib.ExitStack() as stack:
             for folder in sorted({own, *read}):
-                stack.enter_context(lock_folder(folder, shared=folder != own))
+                stack.enter_context(lock_folder(folder, shared=beside_others or folder != own))
             yield
 
 

@@ -4,10 +4,12 @@
 # SEEDS="1 2 3 4 5" sets other seeds. A seed whose rows are in RECIPE_DIR/rows for this configuration is not run again.
 set -euo pipefail
 
+mkdir -p "$1"
 recipe=$(cd "$1" && pwd)
 options=("${@:2}")
 export DROPASR_CALLER_DIR=$PWD # relative paths in options are meant from here
-cd "$recipe/../.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
 # shellcheck source=local/env.sh
 source local/env.sh
 dropasr_environment
@@ -15,7 +17,7 @@ dropasr_environment
 for seed in ${SEEDS:-1 2 3}; do
   # Fails where rows are missing and the run that makes them has not ended; whatever else is wrong, run.sh says it.
   if ! python -m dropasr collect "${options[@]}" --seed "$seed" "$recipe" 2>/dev/null; then
-    (cd "$DROPASR_CALLER_DIR" && bash "$recipe/../../run.sh" "${options[@]}" --seed "$seed")
+    (cd "$DROPASR_CALLER_DIR" && bash "$root/run.sh" "${options[@]}" --seed "$seed")
     python -m dropasr collect "${options[@]}" --seed "$seed" "$recipe"
   fi
 done

@@ -9,11 +9,13 @@ from conftest import REPOSITORY
 
 from dropasr import stamps
 from dropasr.cli import check_components, load
-from dropasr.config import Config, load_config, read_layers, rows
+from dropasr.config import Config, load_config, parse_options, read_layers, rows
 from dropasr.errors import ConfigError
 from dropasr.methods import makes_smaller
 from dropasr.models import build_model
 from dropasr.options import parse
+from dropasr.report.results import row_hashes
+from dropasr.training.rate_search import RateSearch, families_of
 
 CORPORA = sorted((REPOSITORY / "conf").glob("*.yaml"))
 MODELS = sorted((REPOSITORY / "conf" / "model").glob("*.yaml"))
@@ -129,6 +131,67 @@ def test_a_configuration_lies_over_its_base(tmp_path: Path):
     (tmp_path / "small.yaml").write_text("base: [1]\n")
     with pytest.raises(ConfigError, match="base: expected the name of a YAML file"):
         load_config(tmp_path / "small.yaml")
+
+
+def test_files_lie_over_a_configuration_in_order_and_below_the_settings(tiny_yaml, tmp_path: Path):
+    path = tiny_yaml("train: {epochs: 2, momentum: 0.5}\nexperiment: {budgets: [0.5], compact: [norm_removal]}\n")
+    (tmp_path / "below.yaml").write_text("experiment: {budgets: [0.25], large: [dropout]}\nmethods: {dropout: {rate: 0.25}}\n")
+    (tmp_path / "first.yaml").write_text("base: below.yaml\nexperiment: {budgets: [0.125]}\ntrain: {epochs: 3, batch_size: 7}\n")
+    (tmp_path / "second.yaml").write_text("train: {batch_size: 8}\nmodels: {lstm: {train: {epochs: 9}}}\n")
+    overlays = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    config = load_config(path, settings=["train.momentum=0.6"], overlays=overlays)
+    assert (config.train.epochs, config.train.batch_size, config.train.momentum) == (3, 8, 0.6)
+    assert (config.experiment.budgets, config.experiment.large) == ([0.125], ["dropout"])
+    assert config.experiment.compact == ["norm_removal"] and config.methods["dropout"]["rate"] == 0.25
+    assert load_config(path, model="lstm", overlays=overlays).train.epochs == 9
+    same = ["experiment.budgets=[0.125]", "experiment.large=[dropout]", "methods.dropout.rate=0.25", "train.epochs=3", "train.batch_size=8"]
+    assert row_hashes(load_config(path, settings=[*same, "train.momentum=0.6"])) == row_hashes(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("trainn: {epochs: 3}\n", ["over.yaml", "trainn", "did you mean 'train'"]),
+        ("train: {epochs: many}\n", ["over.yaml", "train.epochs", "many"]),
+        ("[1, 2]\n", ["over.yaml", "expected 'section: …' lines"]),
+        ("base: gone.yaml\n", ["gone.yaml", "no such configuration"]),
+    ],
+)
+def test_wrong_values_of_a_file_laid_over_are_named(tiny_yaml, tmp_path: Path, text: str, words: list[str]):
+    (tmp_path / "over.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tiny_yaml(), overlays=[tmp_path / "over.yaml"])
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+COMPARE = REPOSITORY / "recipes" / "compare"
+
+
+@pytest.mark.parametrize("model", ["feedforward", "lstm", "blstm", "lstmp"])
+@pytest.mark.parametrize("corpus", ["synth_commands", "fsdd", "yesno", "mini_librispeech"])
+def test_all_methods_may_stand_in_one_table(corpus: str, model: str):
+    config = configuration("--conf", f"conf/{corpus}.yaml", "--model", model, "--with", str(COMPARE / "methods.yaml"))
+    check_components(config)
+    source = COMPARE / "families.yaml"
+    search = parse_options(RateSearch, read_layers(source), str(source))
+    assert families_of(config, search, str(source)).keys() == search.families.keys()
+    smoke = configuration("--conf", f"conf/{corpus}.yaml", "--model", model, "--with", str(COMPARE / "smoke.yaml"))
+    assert smoke.experiment.budgets == [0.125] and "one seed" in smoke.experiment.note
+    assert smoke.experiment.compact == config.experiment.compact
+
+
+def test_recurrent_nets_have_one_method_more():
+    lists = read_layers(COMPARE / "methods.yaml")
+    recurrent = lists["models"]["lstm"]["experiment"]["compact"]
+    assert [name for name in recurrent if name != "iss_group_lasso"] == lists["experiment"]["compact"] != recurrent
+
+
+def test_every_method_is_compared():
+    lists = read_layers(COMPARE / "methods.yaml")
+    experiment = lists["experiment"]
+    named = {*experiment["large"], *experiment["small"], *lists["models"]["lstm"]["experiment"]["compact"]}
+    apart = {"criterion_removal", *(f"compaction_{name}" for name in ("gumbel", "mean_field", "random", "score"))}
+    assert {path.stem for path in METHODS} - named == apart, "to compare a method, add its name to recipes/compare/methods.yaml"
 
 
 def test_settings_win_over_the_files(tiny_yaml):

@@ -26,6 +26,12 @@ WRONG = [
     (["--sead=1"], ["'--sead'", "did you mean '--seed'"]),
     (["-stage", "1"], ["'-stage'", "did you mean '--stage'"]),
     (["--conf", "conf/fsd.yaml"], ["'conf/fsd.yaml'", "did you mean 'conf/fsdd.yaml'"]),
+    (
+        ["--with", "recipes/compare/method.yaml"],
+        ["'--with'", "'recipes/compare/method.yaml'", "did you mean 'recipes/compare/methods.yaml'"],
+    ),
+    (["--with"], ["'--with'", "missing", "'--with FILE'"]),
+    (["--row="], ["'--row'", "empty"]),
     (["--method", "dropout_compacton"], ["'--method'", "did you mean 'dropout_compaction'"]),
     (["--model", "feedfoward"], ["'--model'", "did you mean 'feedforward'"]),
     (["--corpus-dir", "no/such/place"], ["'--corpus-dir'", "no/such/place"]),
@@ -49,6 +55,16 @@ def test_wrong_options_are_quoted_with_the_nearest_valid_one(argv: list[str], wo
 
 def test_both_ways_to_write_a_value():
     assert parse(["--stage", "3", "--seed", "7"]) == parse(["--stage=3", "--seed=7"])
+
+
+def test_files_laid_over_are_found_beside_the_caller_and_in_the_repository(tmp_path: Path):
+    (tmp_path / "mine.yaml").touch()
+    found = parse(["--with", "mine.yaml", "--with=recipes/compare/methods.yaml"], base=tmp_path).overlays
+    assert found == ((tmp_path / "mine.yaml").resolve(), REPOSITORY / "recipes/compare/methods.yaml")
+
+
+def test_a_row_alone_is_one_verb(capsys):
+    assert main(["--row", "svd@0.125"]) == 0 and capsys.readouterr().out == "run: row\n"
 
 
 def test_defaults():

@@ -423,3 +423,19 @@ def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]):
     assert "did you mean 'decode'" in capsys.readouterr().err
     assert main(["--help"]) == 0
     assert "verbs:" in capsys.readouterr().out
+
+
+def test_rows_are_trained_beside_each_other_but_not_beside_their_stage(experiment: Experiment):
+    stamps, stage = experiment.stamps(), BY_VERB["train"]
+    with stamps.locked(stage, beside_others=True):
+        with experiment.stamps().locked(stage, beside_others=True):
+            pass
+        with pytest.raises(StageError, match="another dropasr process"), experiment.stamps().locked(stage):
+            pass
+        with pytest.raises(StageError, match="another dropasr process"), experiment.stamps().locked(BY_VERB["align"]):
+            pass
+
+
+def test_a_note_of_the_experiment_trains_nothing_again(experiment: Experiment, calls: list[str]):
+    experiment.run()
+    assert experiment.to_do("experiment.note=smoke") == [9]

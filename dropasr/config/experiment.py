@@ -43,6 +43,8 @@ class ExperimentConfig(Options):
     """Shares of the large net's multiply-adds per frame."""
     budget_tolerance: float = Field(default=0.02, gt=0, lt=0.2)
     """Largest relative deviation from a budget."""
+    note: str = ""
+    """A sentence that the report and the tables of this experiment begin with, such as that it is reduced."""
 
     @model_validator(mode="after")
     def _check(self) -> ExperimentConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -196,8 +197,11 @@ def load_config(
     method: str | None = None,
     corpus_dir: str | None = None,
     settings: list[str] | None = None,
+    overlays: Sequence[str | Path] = (),
 ) -> Config:
     """Read `conf/X.yaml` over its `base`, with the model and method files it names, then apply command-line options.
+
+    The files of `overlays` lie over it, as if the first had it as its `base`, and each the one before.
 
     The model's file may have sections under `defaults`, which lie below those of the configuration, and the configuration sections under
     `models.NAME`, which lie over its others where that model is trained, or one that is based on it.
@@ -207,6 +211,8 @@ def load_config(
     """
     path = Path(path)
     values = read_layers(path)
+    for overlay in overlays:
+        values = _over(read_layers(Path(overlay)), values)
     if model is not None and (values.get("model") or {}).get("name", "feedforward") != model:
         # The options of another model go; those of --set are meant for this one.
         values["model"] = {}
@@ -228,7 +234,7 @@ def load_config(
     if method is not None:
         values.setdefault("experiment", {})["compact"] = [method]
     values["model"] = {**options, **(values.get("model") or {}), "name": name}
-    where = f"{path}{' with --set ' + ' '.join(settings) if settings else ''}"
+    where = f"{path}{''.join(f' with {overlay}' for overlay in overlays)}{' with --set ' + ' '.join(settings) if settings else ''}"
     config = parse_options(Config, values, where)
     experiment = config.experiment
     wanted = dict.fromkeys([*experiment.large, *experiment.small, *experiment.compact])

@@ -26,6 +26,14 @@ class CommonOptions(Options):
     """Row whose posteriors this net also learns from (a large row, such as `dense`)."""
     teacher_weight: float = Field(default=0.7, ge=0, le=1)
     """Share of the teacher's cross-entropy in the loss."""
+    training_rate: Union[float, None] = Field(default=None, gt=0)
+    """Learning rate of the weights at the start; null: train.learning_rate."""
+    small_training_rate: Union[float, None] = Field(default=None, gt=0)
+    """The same of nets from scratch at the size of a budget; null: training_rate."""
+
+    def rate_of(self, kind: str) -> Union[float, None]:
+        """Learning rate of the weights that a row of a kind (large, small, compact) has of its own; None: that of all rows."""
+        return self.small_training_rate if kind == "small" and self.small_training_rate is not None else self.training_rate
 
 
 @dataclass(frozen=True)

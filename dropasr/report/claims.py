@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dropasr.report.recipe_schema import Claim, PooledComparison, PooledRow, Smallest, Verdict
-from dropasr.report.results import budget_text, is_control
+from dropasr.report.results import budget_text
+from dropasr.report.rivals import are_many, subjects
 from dropasr.report.schema import ErrorRate, of_row
 from dropasr.report.tables import NAMES, interval
 from dropasr.report.test_sets import SplitSize, ordered, set_name
@@ -79,13 +80,21 @@ def faster(row: PooledRow, reference: PooledRow, least: float, test: str, kind: 
     return _claim(f"the acoustic model of {row.label} is at least {least:g} times as fast", row, reference, test, verdict, evidence)
 
 
+def grouped(rows: Sequence[PooledRow]) -> dict[str, list[PooledRow]]:
+    """The rows of each model and system."""
+    found: dict[str, list[PooledRow]] = {}
+    for row in rows:
+        found.setdefault(group_name(row), []).append(row)
+    return found
+
+
 def _references(rows: Sequence[PooledRow]) -> dict[str, PooledRow]:
     return {group_name(row): row for row in rows if row.reference}
 
 
 def compacted(rows: Sequence[PooledRow]) -> list[PooledRow]:
-    """The nets that claims are about: compacted to a budget, by a method that chooses units."""
-    return [row for row in rows if row.kind == "compact" and row.budget and not is_control(row)]
+    """The nets that claims are about: compacted to a budget, by a method that chooses units; of many methods, by dropout compaction."""
+    return [row for of_group in grouped(rows).values() for row in subjects(of_group)]
 
 
 def large_enough(sizes: Mapping[str, SplitSize]) -> list[str]:
@@ -96,25 +105,27 @@ def large_enough(sizes: Mapping[str, SplitSize]) -> list[str]:
 def smallest_without_loss(rows: Sequence[PooledRow], sizes: Mapping[str, SplitSize], kind: ErrorRate) -> list[Smallest]:
     """Per model, system and test set with enough words, the smallest compacted net that is non-inferior to the reference."""
     found: list[Smallest] = []
-    for group, reference in _references(rows).items():
-        candidates = [row for row in compacted(rows) if group_name(row) == group]
+    references = _references(rows)
+    for group, of_group in grouped(rows).items():
+        reference, candidates = references[group], subjects(of_group)
+        kept = "net made by dropout compaction" if are_many(of_group) else "compacted net"
         for test in (test for test in large_enough(sizes) if candidates and reference.has(test)):
             good = [row for row in candidates if _no_loss(row, test, kind)]
             best = min(good, key=lambda row: row.macs_per_second) if good else None
-            found.append(_smallest(group, test, best, reference, kind))
+            found.append(_smallest(group, test, best, reference, kind, kept))
     return found
 
 
-def _smallest(group: str, test: str, row: PooledRow | None, reference: PooledRow, kind: ErrorRate) -> Smallest:
+def _smallest(group: str, test: str, row: PooledRow | None, reference: PooledRow, kind: ErrorRate, kept: str) -> Smallest:
     if row is None:
-        sentence = f"On {set_name(test)}, no compacted net is non-inferior to {reference.label}."
+        sentence = f"On {set_name(test)}, no {kept} is non-inferior to {reference.label}."
         return Smallest(model=group, test=test, row=None, model_time=None, model_time_interval=None, seeds=0, sentence=sentence)
     difference = row.on(test).rate(kind).difference
     low, high = row.speedup.interval
     time, bounds = 1 / row.speedup.model, (1 / high, 1 / low)
     few = "" if len(row.seeds) >= MIN_SEEDS else f" {'One seed' if len(row.seeds) == 1 else f'{len(row.seeds)} seeds'} only."
     sentence = (
-        f"On {set_name(test)}, the smallest compacted net that is non-inferior to {reference.label} is {row.label}: its acoustic model "
+        f"On {set_name(test)}, the smallest {kept} that is non-inferior to {reference.label} is {row.label}: its acoustic model "
         f"takes {interval(time, bounds, 3)} of the time ({row.speedup.model:.1f} times as fast), "
         f"{_rates(_beside_reference(row, test, kind), kind)}, "
         f"difference {interval(difference.mean, difference.interval, signed=True)}.{few}"
@@ -152,7 +163,7 @@ def claims(
         of_test = [no_loss(row, references[group_name(row)], test, kind) for row in chosen]
         for item in (item for item in comparisons if item.test == test):
             row, rival = (by_name[group_name(item), name] for name in (item.row, item.difference.to))
-            if not is_control(row):
+            if row in chosen:
                 of_test.append(better_than_rival(row, rival, item, kind))
         of_test += [_small_enough(item, rows) for item in smallest if item.test == test]
         found += [_told(claim, sizes[test], test == main[claim.model]) for claim in of_test]

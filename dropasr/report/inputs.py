@@ -86,6 +86,7 @@ class Summary(Input):
     seed: int
     units: list[int]
     parameters: int
+    nonzeros: Union[int, None] = None
     macs_per_frame: int
     train_seconds: float
     epochs: int

@@ -15,7 +15,7 @@ from dropasr.report.load import Net
 from dropasr.report.results import label
 from dropasr.report.schema import Criterion, Described, Row
 from dropasr.report.signals import estimators_of, over_updates
-from dropasr.report.tables import NAMES
+from dropasr.report.tables import NAMES, method_name
 from dropasr.report.test_sets import set_name
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows by what a line joins: a method with its budgets, largest first; each large net stands alone."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        name = row.label if row.kind == "large" else f"{row.method} from scratch" if row.kind == "small" else row.method
-        found.setdefault(name.replace("_", " "), []).append(row)
+        found.setdefault(method_name(row), []).append(row)
     return {name: sorted(members, key=lambda row: -row.macs_per_second) for name, members in found.items()}
 
 
@@ -99,7 +98,7 @@ def size_curve(about: Described, rows: Sequence[Row]) -> str:
     right.plot(millions, [row.dev_ce for row in rows], "o--", color=COLOURS[0])
     right.set_ylabel(f"{NAMES[rows[0].criterion].quantity} on dev")
     for axes in (left, right):
-        _log_scale(axes, millions, "million multiply-adds per second of audio (log scale)")
+        log_scale(axes, millions, "million multiply-adds per second of audio (log scale)")
     return svg(figure_, "size")
 
 
@@ -120,7 +119,8 @@ def signal_curves(name: str, title: str, updates: Sequence[SignalUpdate]) -> str
     return svg(figure_, f"signal-{name}")
 
 
-def _log_scale(axes: Any, values: Sequence[float], label_: str) -> None:
+def log_scale(axes: Any, values: Sequence[float], label_: str) -> None:
+    """A logarithmic axis of x that holds the values, with decimal labels."""
     axes.set_xscale("log")
     _plain_ticks(axes, values)
     axes.set_xlabel(label_)
@@ -128,7 +128,7 @@ def _log_scale(axes: Any, values: Sequence[float], label_: str) -> None:
 
 
 def _finish(axes: Any, values: Sequence[float], label_: str) -> None:
-    _log_scale(axes, values, label_)
+    log_scale(axes, values, label_)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from dropasr.errors import MeasurementError
 from dropasr.report.claims import claims, smallest_without_loss
 from dropasr.report.recipe_schema import PooledComparison, PooledRow, RecipeResults, Smallest, StoredRow
-from dropasr.report.results import are_rivals, split_size
+from dropasr.report.results import split_size
+from dropasr.report.rivals import pairs
 from dropasr.report.schema import ErrorRate, Rtf
 from dropasr.report.seeds import Pool, check_pool, spread, tests_of
 from dropasr.report.test_sets import ALL, SplitSize, ordered, parts
@@ -33,6 +34,7 @@ def _pooled(pool: Pool, reference: Pool, tests: Sequence[str]) -> PooledRow:
     first = pool.first
     speedup, speedup_spread = pool.speedup(reference)
     cers = [row.dev_cer for row in pool.figures]
+    nonzeros = [row.nonzeros for row in pool.figures]
     return PooledRow(
         **{key: getattr(first, key) for key in _SAME},
         label=_label(pool, reference),
@@ -45,6 +47,7 @@ def _pooled(pool: Pool, reference: Pool, tests: Sequence[str]) -> PooledRow:
         units=[round(float(value)) for value in np.mean([row.units for row in pool.figures], axis=0)],
         units_per_seed=[row.units for row in pool.figures],
         parameters=round(pool.mean("parameters")),
+        nonzeros=None if None in nonzeros else round(pool.mean("nonzeros")),
         macs_per_second=pool.mean("macs_per_second"),
         dev_wer=pool.mean("dev_wer"),
         dev_wer_interval=pool.dev_interval(),
@@ -64,10 +67,11 @@ _ORDER = {"large": 0, "small": 1, "compact": 2}
 
 
 def _compared(pools: list[Pool], tests: Sequence[str], kind: ErrorRate) -> list[PooledComparison]:
-    """Compacted nets against their rivals, on every test set, over the seeds that both have."""
-    found = []
-    for test, pool, other in product(tests, pools, pools):
-        if are_rivals(pool.first, other.first) and set(pool.seeds) & set(other.seeds):
+    """Nets against those that they are compared with, on every test set, over the seeds that both have."""
+    found, by_name = [], {pool.first.name: pool for pool in pools}
+    for test, (row, rival) in product(tests, pairs([pool.first for pool in pools])):
+        pool, other = by_name[row.name], by_name[rival.name]
+        if set(pool.seeds) & set(other.seeds):
             ours, theirs = pool.common(other), other.common(pool)
             difference = ours.difference(theirs, test, kind)
             found.append(
@@ -125,12 +129,10 @@ def _sizes(stored: Sequence[StoredRow]) -> dict[str, SplitSize]:
 
 
 def make_recipe_results(stored: list[StoredRow], command: str) -> RecipeResults:
-    """Pool the rows of a recipe; MeasurementError where they must not be pooled or compared."""
-    for name in ("corpus", "error_rate"):
-        found = _unique(getattr(row, name) for row in stored)
-        if len(found) > 1:
-            told = ", ".join(map(str, found))
-            raise MeasurementError(f"expected the rows of one {name.replace('_', ' ')}, found {told}. Give each a recipe of its own.")
+    """Pool the rows of one corpus of a recipe; MeasurementError where they must not be pooled or compared."""
+    found = _unique(row.error_rate for row in stored)
+    if len(found) > 1:
+        raise MeasurementError(f"expected the rows of one error rate, found {', '.join(found)}. Give each a recipe of its own.")
     stored = sorted(stored, key=lambda row: (row.system, row.figures.model, row.figures.seed))
     first = stored[0]
     sizes = _sizes(stored)
@@ -148,6 +150,7 @@ def make_recipe_results(stored: list[StoredRow], command: str) -> RecipeResults:
     return RecipeResults(
         corpus=first.corpus,
         note=first.note,
+        experiment_note=" ".join(_unique(row.experiment_note for row in stored if row.experiment_note)),
         one_speaker=first.one_speaker,
         error_rate=first.error_rate,
         command=command,

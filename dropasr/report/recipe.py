@@ -23,12 +23,16 @@ from dropasr.report.page import Figure, to_markdown
 from dropasr.report.pool import make_recipe_results
 from dropasr.report.recipe_schema import StoredRow, Utterance
 from dropasr.report.results import make_results, row_hashes
-from dropasr.report.schema import Results, check_results
+from dropasr.report.schema import SCHEMA_VERSION, Results, check_results
+
+
+def _file_name(corpus: str) -> str:
+    return re.sub(r"[ /]", "_", corpus)
 
 
 def row_path(folder: Path, corpus: str, model: str, row: str, seed: int, system: str = "") -> Path:
     """The file of one net and seed."""
-    parts = [re.sub(r"[ /]", "_", corpus), model, *([system_slug(system)] if system else []), row, f"seed{seed}"]
+    parts = [_file_name(corpus), model, *([system_slug(system)] if system else []), row, f"seed{seed}"]
     return folder / "rows" / f"{'-'.join(parts)}.json"
 
 
@@ -46,6 +50,7 @@ def _stored(net: Net, run: Run, results: Results, hashes: dict[str, str], paths:
     return StoredRow(
         corpus=results.corpus,
         note=results.note,
+        experiment_note=results.experiment_note,
         one_speaker=results.one_speaker,
         error_rate=results.error_rate,
         system=results.system,
@@ -129,19 +134,37 @@ def load_rows(folder: Path) -> list[StoredRow]:
 def table(folder: Path) -> None:
     """Pool the rows of a recipe: write RESULTS.md with its plots and results.json, print the table and the claims.
 
-    Beside it results-MODEL.json, the same for one model alone, where there are several.
+    Beside it results-MODEL.json, the same for one model alone, where there are several. Rows of several corpora are pooled corpus by
+    corpus: RESULTS.md then has a part for each, and results.json holds them under `corpora`.
     """
     folder = Path(folder)
-    rows, command = load_rows(folder), f"bash recipes/{folder.name}/run.sh"
-    results = make_recipe_results(rows, command)
-    blocks = recipe_page.page(results)
-    for block in blocks:
-        if isinstance(block, Figure):
-            write_text(folder / "plots" / f"{block.name}.svg", block.svg + "\n")
-    write_json(folder / "results.json", results.model_dump(mode="json"))
+    rows, command = load_rows(folder), recipe_command(folder)
+    of_corpus = {name: [row for row in rows if row.corpus == name] for name in sorted({row.corpus for row in rows})}
+    several, pages, found = len(of_corpus) > 1, [], {}
+    for name, own in of_corpus.items():
+        results = make_recipe_results(own, command)
+        plots = f"plots/{_file_name(name)}" if several else "plots"
+        blocks = recipe_page.page(results)
+        for block in blocks:
+            if isinstance(block, Figure):
+                write_text(folder / plots / f"{block.name}.svg", block.svg + "\n")
+        pages.append(to_markdown(recipe_page.title(results), blocks, plots))
+        found[name] = results.model_dump(mode="json")
+        _write_models(folder, own, command, f"{_file_name(name)}-" if several else "")
+        print(recipe_page.to_terminal(results))
+    write_json(folder / "results.json", {"schema_version": SCHEMA_VERSION, "corpora": found} if several else found[rows[0].corpus])
+    write_text(folder / "RESULTS.md", "\n".join(pages))
+
+
+def recipe_command(folder: Path) -> str:
+    """The command that makes a recipe's rows; a folder below the recipe's own is what the option of its name makes."""
+    home = next((place for place in (folder, *folder.parents) if (place / "run.sh").exists() and place.parent.name == "recipes"), folder)
+    return " ".join([f"bash recipes/{home.name}/run.sh", *(f"--{part}" for part in folder.relative_to(home).parts)])
+
+
+def _write_models(folder: Path, rows: list[StoredRow], command: str, prefix: str) -> None:
+    """results-MODEL.json for each model, where there are several."""
     models = {row.figures.model for row in rows}
     for model in sorted(models) if len(models) > 1 else []:
         own = make_recipe_results([row for row in rows if row.figures.model == model], command)
-        write_json(folder / f"results-{model}.json", own.model_dump(mode="json"))
-    write_text(folder / "RESULTS.md", to_markdown(recipe_page.title(results), blocks))
-    print(recipe_page.to_terminal(results))
+        write_json(folder / f"results-{prefix}{model}.json", own.model_dump(mode="json"))

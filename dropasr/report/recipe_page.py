@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dropasr.report import plots
-from dropasr.report.claims import MIN_SEEDS, MIN_WORDS, group_name
+from dropasr.report.claims import MIN_SEEDS, MIN_WORDS, group_name, grouped
+from dropasr.report.method_tables import (
+    budget_table,
+    budgets_of,
+    comparisons_of,
+    full_size_table,
+    learned_size_table,
+    overview_table,
+    standing,
+)
 from dropasr.report.page import Block, Bullets, Figure, Heading, Text
-from dropasr.report.recipe_schema import PooledRow, RecipeResults
+from dropasr.report.pareto import front_rows, pareto_plot
+from dropasr.report.recipe_schema import PooledComparison, PooledRow, RecipeResults
 from dropasr.report.recipe_tables import (
     estimator_table,
     plain_nets,
@@ -19,6 +29,8 @@ from dropasr.report.recipe_tables import (
     system_table,
     terminal_table,
 )
+from dropasr.report.results import budget_text
+from dropasr.report.rivals import are_many
 from dropasr.report.sections import search_text, slug, test_title, verdicts_over
 from dropasr.report.tables import NAMES, Table, comparison_table, extra_table
 from dropasr.report.test_sets import set_name
@@ -46,16 +58,8 @@ def no_claims(results: RecipeResults) -> list[str]:
     return sentences
 
 
-def _groups(results: RecipeResults) -> dict[str, list[PooledRow]]:
-    """The rows of each model and system."""
-    found: dict[str, list[PooledRow]] = {}
-    for row in results.rows:
-        found.setdefault(group_name(row), []).append(row)
-    return found
-
-
 def _claims(results: RecipeResults) -> Iterator[Block]:
-    several = len(_groups(results)) > 1
+    several = len(grouped(results.rows)) > 1
     yield from (Text(sentence) for sentence in verdicts_over(results, results.rows))
     for smallest in results.smallest:
         yield Text(f"{smallest.model}: {smallest.sentence}" if several else smallest.sentence, lead=True)
@@ -106,7 +110,7 @@ def title(results: RecipeResults) -> str:
 
 
 def _of_group(results: RecipeResults, name: str) -> str:
-    return f", {name}" if len(_groups(results)) > 1 else ""
+    return f", {name}" if len(grouped(results.rows)) > 1 else ""
 
 
 def _sizes(results: RecipeResults, name: str, rows: list[PooledRow]) -> Iterator[Block]:
@@ -129,8 +133,12 @@ def _group(results: RecipeResults, name: str, rows: list[PooledRow]) -> Iterator
     seeds = ", ".join(map(str, sorted({seed for row in rows for seed in row.seeds})))
     rate = "Word error rate" if results.error_rate == "word" else "Character error rate"
     yield Heading(f"{rate}{of_group} (seeds {seeds})")
-    tests = results.order(rows)
-    for test in tests:
+    tests, many = results.order(rows), are_many(rows)
+    compared = [item for item in results.comparisons if group_name(item) == name]
+    if many:
+        yield from _methods(results, name, rows, compared)
+        yield Heading(f"All nets{of_group}")
+    for test in [] if many else tests:
         about = f"{results.rate_name} on {set_name(test)} against the RTF of the acoustic model{of_group}"
         caption = f"{about}; lines join the budgets of a method."
         yield Figure(slug(f"rate-time-{name}-{test}"), plots.rate_against_time(results, rows, test), caption)
@@ -139,16 +147,39 @@ def _group(results: RecipeResults, name: str, rows: list[PooledRow]) -> Iterator
     if len(tests) > 1:
         yield Heading(f"The test sets apart{of_group}")
         yield extra_table(results, rows)
-    compared = [item for item in results.comparisons if group_name(item) == name]
-    if compared:
+    if compared and not many:
         yield Heading(f"Compacted against rivals of the same size{of_group}")
         yield comparison_table(results, rows, compared)
-    quantity = names.quantity[0].upper() + names.quantity[1:]
-    caption = f"{quantity} on dev against multiply-adds{of_group}: it resolves what the words of a test set cannot."
-    yield Figure(slug(f"ce-macs-{name}"), plots.ce_against_macs(rows), caption)
+    if not many:
+        quantity = names.quantity[0].upper() + names.quantity[1:]
+        caption = f"{quantity} on dev against multiply-adds{of_group}: it resolves what the words of a test set cannot."
+        yield Figure(slug(f"ce-macs-{name}"), plots.ce_against_macs(rows), caption)
     yield from (Heading(f"Speed{of_group}"), speed_table(results, rows))
     yield from _signal(rows, of_group)
     yield from (Heading(f"WER % on test and units by seed{of_group}"), seed_table(rows))
+
+
+def _methods(results: RecipeResults, name: str, rows: list[PooledRow], compared: list[PooledComparison]) -> Iterator[Block]:
+    """Every method against dropout compaction of its size."""
+    of_group, found = _of_group(results, name), comparisons_of(results, rows, compared)
+    test, budgets = results.order(rows)[0], budgets_of(rows)
+    yield from (Text(sentence) for sentence in standing(results, rows, found))
+    number = sum(item.row in {row.name for row in rows if row.kind != "large"} for item in found.values())
+    yield Text(
+        f"{number} comparisons with intervals of 95 % each: about one in twenty of equal nets would be called better or worse by chance."
+    )
+    yield overview_table(results, rows, found)
+    for place in results.order(rows):
+        front = "; ".join(f"{number} {row.label}" for number, row in enumerate(front_rows(results, rows, place), start=1))
+        about = f"{results.rate_name} on {set_name(place)} against the RTF of the acoustic model{of_group}"
+        caption = f"{about}. Ringed: the front, which no other net beats; times within 5 % of each other count as equal. {front}."
+        yield Figure(slug(f"pareto-{name}-{place}"), pareto_plot(results, rows, place), caption)
+    for budget in budgets:
+        yield Heading(f"At {budget_text(budget)} of the multiply-adds{of_group}, on {set_name(test)}")
+        yield budget_table(results, rows, budget, found)
+    if any(not row.budget for row in rows):
+        yield from (Heading(f"Sizes as learned{of_group}"), learned_size_table(results, rows))
+    yield from (Heading(f"At full size{of_group}"), full_size_table(results, rows, found))
 
 
 def _signal(rows: list[PooledRow], of_group: str) -> Iterator[Block]:
@@ -166,13 +197,15 @@ def _signal(rows: list[PooledRow], of_group: str) -> Iterator[Block]:
 def page(results: RecipeResults) -> list[Block]:
     """RESULTS.md."""
     blocks: list[Block] = [Bullets(_about(results))]
+    if results.experiment_note:
+        blocks.insert(0, Text(results.experiment_note, lead=True))
     notes = [results.note] if results.note else []
     if results.one_speaker:
         notes.append("This corpus has one speaker (declared in its configuration): train and test share it; WER says nothing of others.")
     if results.busy_share > BUSY_SHARE:
         notes.append(busy_caution(results.busy_share))
     blocks += [Text(note) for note in notes]
-    groups = _groups(results)
+    groups = grouped(results.rows)
     for name, rows in groups.items():
         blocks += _sizes(results, name, rows)
     blocks += [Heading("Claims"), *_claims(results)]
@@ -186,8 +219,8 @@ def page(results: RecipeResults) -> list[Block]:
 
 def to_terminal(results: RecipeResults) -> str:
     """Tables and claims for the terminal."""
-    parts = []
-    groups = _groups(results)
+    parts = [results.experiment_note] if results.experiment_note else []
+    groups = grouped(results.rows)
     for name, rows in groups.items():
         seeds = ", ".join(map(str, sorted({seed for row in rows for seed in row.seeds})))
         parts.append(f"{results.corpus}, {name}, seeds {seeds}\n{terminal_table(results, rows)}")

@@ -25,6 +25,8 @@ class StoredRow(Record):
     """Name of the corpus."""
     note: str
     """What a reader must know of the corpus."""
+    experiment_note: str = ""
+    """What a reader must know of the experiment, such as that it is reduced."""
     one_speaker: bool
     """Train and test share their only speaker."""
     error_rate: ErrorRate = "word"
@@ -143,7 +145,7 @@ class PooledRow(Row, PooledFigures):
 
 
 class PooledComparison(Comparison):
-    """A compacted net against a rival of the same budget, over the seeds that both have."""
+    """A net against another of the same budget, over the seeds that both have."""
 
     model: str
     """Model."""
@@ -167,7 +169,7 @@ class RecipeResults(Described):
     rows: list[PooledRow]
     """The nets."""
     comparisons: list[PooledComparison]
-    """Compacted nets against rivals of the same budget."""
+    """Nets against others of the same budget (`dropasr/report/rivals.py` says which)."""
     claims: list[Claim]
     """What was to be shown, and how it fell out; empty where the test sets have too few words."""
     smallest: list[Smallest]

@@ -16,6 +16,7 @@ import numpy as np
 from dropasr.config import CTC_OPTIONS, Config, Row, rows, system_name
 from dropasr.files import hash_of
 from dropasr.report.load import Net, Run
+from dropasr.report.rivals import pairs
 from dropasr.report.schema import (
     Comparison,
     Counts,
@@ -29,7 +30,6 @@ from dropasr.report.schema import (
     SplitFigures,
     Stack,
 )
-from dropasr.report.schema import Row as FiguresRow
 from dropasr.report.signals import short_signals
 from dropasr.report.test_sets import SplitSize, ordered
 from dropasr.scoring.bootstrap import difference_interval, interval_kind, outcome, ratio_interval, wer_interval
@@ -176,6 +176,7 @@ def _row(net: Net, run: Run, config: Config) -> ResultRow:
         reference=net is run.reference,
         units=summary.units,
         parameters=summary.parameters,
+        nonzeros=summary.nonzeros,
         macs_per_second=round(summary.macs_per_frame * evaluations_per_second(config)),
         criterion=summary.criterion,
         wer_counts=Counts(words=test.words, substitutions=test.substitutions, deletions=test.deletions, insertions=test.insertions),
@@ -201,38 +202,25 @@ def _row(net: Net, run: Run, config: Config) -> ResultRow:
     )
 
 
-def is_control(row: FiguresRow) -> bool:
-    """Whether units were removed without learning which: the row is there to be compared with."""
-    if row.learns_units is None:  # as in files of older versions, whose controls had such names
-        return row.method.endswith("_removal")
-    return not row.learns_units
-
-
-def are_rivals(row: FiguresRow, other: FiguresRow) -> bool:
-    """Whether a compacted net is to be compared with another of its budget: one from scratch, or one made by a control."""
-    if row.kind != "compact" or row.budget != other.budget or not row.budget:
-        return False
-    return other.kind == "small" or (other.kind == "compact" and is_control(other) and not is_control(row))
-
-
-def _comparisons(run: Run, by_name: dict[str, ResultRow]) -> list[Comparison]:
-    found = []
-    for test, net, other in product(ordered(sizes_of(run)), run.nets, run.nets):
-        if are_rivals(by_name[net.name], by_name[other.name]):
-            difference = _difference(net, other, run, test, run.error_rate)
-            words = run.counts(test, run.error_rate).sum()
-            found.append(
-                Comparison(
-                    row=net.name,
-                    test=test,
-                    budget=net.row.budget,
-                    difference=difference,
-                    rates=tuple(100 * float(one.errors(test, run.error_rate).sum() / words) for one in (net, other)),
-                    dev_ce_difference=net.last.dev_ce - other.last.dev_ce,
-                    outcome=outcome(difference.interval),
-                )
+def _comparisons(run: Run, found: Sequence[ResultRow]) -> list[Comparison]:
+    nets = {net.name: net for net in run.nets}
+    comparisons = []
+    for test, (row, other) in product(ordered(sizes_of(run)), pairs(found)):
+        net, rival = nets[row.name], nets[other.name]
+        difference = _difference(net, rival, run, test, run.error_rate)
+        words = run.counts(test, run.error_rate).sum()
+        comparisons.append(
+            Comparison(
+                row=row.name,
+                test=test,
+                budget=row.budget,
+                difference=difference,
+                rates=tuple(100 * float(one.errors(test, run.error_rate).sum() / words) for one in (net, rival)),
+                dev_ce_difference=net.last.dev_ce - rival.last.dev_ce,
+                outcome=outcome(difference.interval),
             )
-    return found
+        )
+    return comparisons
 
 
 def split_size(counts: np.ndarray, speakers: Sequence[str]) -> SplitSize:
@@ -252,10 +240,11 @@ def make_results(config: Config, run: Run) -> Results:
     scores = run.nets[0].scores
     sizes = sizes_of(run)
     test = sizes.pop("test")
-    found = {net.name: _row(net, run, config) for net in run.nets}
+    found = [_row(net, run, config) for net in run.nets]
     return Results(
         corpus=config.corpus.name,
         note=config.corpus.note,
+        experiment_note=config.experiment.note,
         one_speaker=run.corpus.one_speaker,
         error_rate=run.error_rate,
         system=system_name(config),
@@ -278,6 +267,6 @@ def make_results(config: Config, run: Run) -> Results:
         interval=test.interval,
         extra_tests=sizes,
         test_evaluations=run.test_evaluations,
-        rows=list(found.values()),
+        rows=found,
         comparisons=_comparisons(run, found),
     )

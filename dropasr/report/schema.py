@@ -81,6 +81,8 @@ class Row(SplitFigures):
     """Units per hidden layer; in a recipe, mean over seeds, rounded."""
     parameters: int
     """Parameters."""
+    nonzeros: Union[int, None] = None
+    """Parameters that are not 0; missing in older files."""
     macs_per_second: float
     """Multiply-adds per second of audio."""
     criterion: Criterion = "frames"
@@ -149,10 +151,11 @@ class ResultRow(Row):
 
 
 class Comparison(Record):
-    """A compacted net against a rival of the same budget: one from scratch, or one whose units were removed at random or by norm."""
+    """A net against another of the same budget: a compacted one against one from scratch or a control, or any against dropout compaction
+    (a large one against plain dropout) where many methods are compared."""
 
     row: str
-    """The compacted net."""
+    """The net."""
     test: str = "test"
     """The test set."""
     budget: float
@@ -193,6 +196,8 @@ class Described(Record):
     """Name of the corpus."""
     note: str
     """What a reader must know of the corpus."""
+    experiment_note: str = ""
+    """What a reader must know of the experiment, such as that it is reduced."""
     one_speaker: bool
     """Train and test share their only speaker."""
     error_rate: ErrorRate = "word"
@@ -256,7 +261,7 @@ class Results(Described):
     rows: list[ResultRow] = Field(min_length=1)
     """The nets."""
     comparisons: list[Comparison]
-    """Compacted nets against rivals of the same budget."""
+    """Nets against others of the same budget (`dropasr/report/rivals.py` says which)."""
 
 
 def check_results(value: Any, where: str) -> Results:

@@ -10,7 +10,9 @@ from dropasr.report import plots
 from dropasr.report.claims import MIN_WORDS
 from dropasr.report.load import Net, Run
 from dropasr.report.page import Block, Bullets, Figure, Heading, Text
+from dropasr.report.pareto import pareto_plot
 from dropasr.report.results import budget_text, label
+from dropasr.report.rivals import PIVOT, are_many
 from dropasr.report.schema import Comparison, Described, ResultRow, Results, Row, Stack
 from dropasr.report.tables import NAMES, Table, comparison_table, detail_table, extra_table, interval, main_table, rtf
 from dropasr.report.test_sets import set_name
@@ -29,9 +31,8 @@ def headline(results: Results) -> list[str]:
     reference = rows[results.reference]
     name = results.rate_name if results.headline == "test" else f"{results.rate_name} on {set_name(results.headline)}"
     sentences = []
-    for row in results.rows:
-        if row.kind != "compact":
-            continue
+    compact = [row for row in results.rows if row.kind == "compact"]
+    for row in [row for row in compact if row.method == PIVOT or not row.budget] if are_many(compact) else compact:
         rate, of_reference = (net.on(results.headline).rate(results.error_rate) for net in (row, reference))
         difference = interval(rate.difference.mean, rate.difference.interval, signed=True)
         share = 100 * row.macs_per_second / reference.macs_per_second
@@ -42,7 +43,7 @@ def headline(results: Results) -> list[str]:
         )
         if not row.budget:
             sentence += " Its size is as learned: no net of the same size stands beside it."
-        against = [item for item in results.comparisons if item.row == row.name]
+        against = [item for item in results.comparisons if item.row == row.name and row.budget]
         sentences.append(sentence + "".join(" " + _against_rival(item, rows, results) for item in against))
     return sentences
 
@@ -74,6 +75,8 @@ def verdicts_over(results: Described, rows: Sequence[Row]) -> list[str]:
 def cautions(results: Results) -> list[str]:
     """What a reader must know before using the figures."""
     found = verdicts_over(results, results.rows)
+    if results.experiment_note:
+        found.insert(0, results.experiment_note)
     found += ["One training seed: the table of the recipe pools several (`python -m dropasr table`), and only that one carries claims."]
     if results.note:
         found.insert(0, results.note)
@@ -105,17 +108,23 @@ def main_section(run: Run, results: Results) -> Iterator[Block]:
     yield main_table(results)
     if len(results.tests) > 1:
         yield extra_table(results, results.rows)
+    many = are_many(results.rows)
     for test in results.order(results.rows):
-        caption = (
-            f"{name} on {set_name(test)} against the RTF of the acoustic model. Lower left is better; lines join the budgets of a method."
-        )
-        yield Figure(f"rate-time-{slug(test)}", plots.rate_against_time(results, results.rows, test), caption)
+        about, kind = f"{name} on {set_name(test)} against the RTF of the acoustic model. Lower left is better", f"rate-time-{slug(test)}"
+        if many:
+            yield Figure(kind, pareto_plot(results, results.rows, test), f"{about}; ringed: the front, which no other net beats.")
+        else:
+            yield Figure(kind, plots.rate_against_time(results, results.rows, test), f"{about}; lines join the budgets of a method.")
     quantity = NAMES[run.criterion].quantity
     caption = f"{quantity[0].upper()}{quantity[1:]} on dev against multiply-adds: it resolves what the words of a test set cannot."
     yield Figure("ce-macs", plots.ce_against_macs(results.rows), caption)
     if results.comparisons:
-        yield Heading("Compacted against rivals of the same size")
-        yield comparison_table(results, results.rows, results.comparisons)
+        yield Heading(
+            "Every net against dropout compaction of its size, large ones against plain dropout"
+            if many
+            else "Compacted against rivals of the same size"
+        )
+        yield comparison_table(results, results.rows, results.comparisons, "net" if many else "compacted")
         yield Text("The difference is paired: same utterances, same speakers. A tie is a difference whose 95 % interval includes 0.")
     yield Heading("Errors, dev figures, single utterances")
     yield detail_table(results)

@@ -71,6 +71,12 @@ def interval(mean: float, bounds: Sequence[float], decimals: int = 2, signed: bo
     return f"{mean:{sign}.{decimals}f} [{low}, {high}]"
 
 
+def method_name(row: Row) -> str:
+    """What the nets of a method have in common, whatever their budget; each large net stands alone."""
+    name = row.label if row.kind == "large" else f"{row.method} from scratch" if row.kind == "small" else row.method
+    return name.replace("_", " ")
+
+
 def units(widths: Sequence[int]) -> str:
     """Units per layer: `4×512`, or `452 430 421 411`."""
     return f"{len(widths)}×{widths[0]}" if len(set(widths)) == 1 else " ".join(map(str, widths))
@@ -237,8 +243,8 @@ def dev_wer(row: Row) -> str:
     return f"{row.dev_wer:.2f}" if row.dev_wer_interval is None else interval(row.dev_wer, row.dev_wer_interval)
 
 
-def comparison_table(results: Described, rows: Sequence[Row], comparisons: Sequence[Comparison]) -> Table:
-    """Compacted nets against rivals of the same budget, on every test set, over the seeds that both have."""
+def comparison_table(results: Described, rows: Sequence[Row], comparisons: Sequence[Comparison], head: str = "compacted") -> Table:
+    """Nets (`head` says which) against rivals of the same budget, on every test set, over the seeds that both have."""
     by_name = {row.name: row for row in rows}
     several = len(results.tests) > 1
     lines = []
@@ -250,5 +256,5 @@ def comparison_table(results: Described, rows: Sequence[Row], comparisons: Seque
         lines.append((row.label, other.label, *test, *rates, gained, f"{item.dev_ce_difference:+.4f}", item.outcome))
     name, loss = results.rate_name, NAMES[rows[0].criterion].loss
     test = ["test set"] if several else []
-    header = ("compacted", "rival", *test, f"{name} %", f"{name} % of the rival", "difference [95 %]", f"difference of {loss}", "outcome")
+    header = (head, "rival", *test, f"{name} %", f"{name} % of the rival", "difference [95 %]", f"difference of {loss}", "outcome")
     return Table(header, lines, frozenset({0, 1, len(header) - 1, *([2] if several else [])}))

@@ -8,11 +8,11 @@ from typing import Any
 
 from dropasr import workers
 from dropasr.config import Config, Row, rows
-from dropasr.errors import DropasrError
+from dropasr.errors import DropasrError, StageError
 from dropasr.log import get_logger, progress
 from dropasr.methods import method_options
 from dropasr.paths import Paths
-from dropasr.training.rows import check_rows, is_trained, train_row
+from dropasr.training.rows import check_rows, is_trained, row_by_name, train_row
 
 logger = get_logger(__name__)
 _messages: Any = None
@@ -100,6 +100,25 @@ def _messages_until_empty(messages: Any):
 def train_large_and_small(config: Config, paths: Paths, nj: int) -> None:
     """Stage 5: the large nets and the small nets from scratch."""
     run_jobs(config, paths, [row for row in rows(config) if row.kind != "compact"], nj)
+
+
+def train_one(config: Config, paths: Paths, name: str) -> None:
+    """Train one row of the table, beside other processes that train others. StageError where its teacher is not trained."""
+    row = row_by_name(config, name)
+    teacher = method_options(row.method, config.methods[row.method]).teacher
+    if teacher is not None and not is_trained(config, paths, row_by_name(config, teacher)):
+        raise StageError(f"{name}: its teacher '{teacher}' is not trained for this configuration. Run: bash run.sh … --row {teacher}.")
+    run_jobs(config, paths, [row], 1)
+
+
+def waves(config: Config, paths: Paths) -> list[list[Row]]:
+    """The rows that are not trained, each list after the one before it: teachers first, the longest first in each."""
+    found: list[list[Row]] = []
+    waiting = [row for row in rows(config) if not is_trained(config, paths, row)]
+    while waiting:
+        found.append(sorted(_ready(config, paths, waiting, set()), key=lambda row: -_cost(config, row)))
+        waiting = [row for row in waiting if row not in found[-1]]
+    return found
 
 
 def compact(config: Config, paths: Paths, nj: int) -> None:

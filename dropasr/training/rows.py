@@ -216,7 +216,9 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     if target:
         _check_widths(row, net, method.options, target, config.experiment.budget_tolerance)
     teacher = _teacher(config, paths, method.options.teacher, method.masks_teacher) if method.options.teacher else None
-    trainer = Trainer(net, method, samplers, config.train, folder, paths.seed, teacher, say, identity)
+    rate = method.options.rate_of(row.kind)
+    options = config.train if rate is None else config.train.model_copy(update={"learning_rate": rate})
+    trainer = Trainer(net, method, samplers, options, folder, paths.seed, teacher, say, identity)
     net = trainer.run(on_epoch)
     macs = net.macs_per_frame()
     share = macs / large_macs
@@ -236,6 +238,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "seed": paths.seed,
         "units": net.widths,
         "parameters": net.num_parameters(),
+        "nonzeros": sum(int(parameter.count_nonzero()) for parameter in net.parameters()),
         "macs_per_frame": macs,
         "train_seconds": sum(figures["seconds"] for figures in trainer.history),
         "epochs": config.train.epochs,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -172,3 +173,29 @@ def test_ten_minutes_of_large_vocabulary_speech(tmp_path, corpora):
     report = json.loads((tmp_path / "exp" / "align" / "report.json").read_text())
     # Some of the 160 classes that were asked for have too few frames in eight minutes.
     assert 120 < report["units"] <= 160 and report["failed"] == []
+
+
+def test_every_method_stands_in_the_comparison(tmp_path, corpora):
+    settings = ("model.layers=2", "model.width=128", "train.epochs=2", "decode.acoustic_scales=[0.03]", "rtf.utterances=3", "rtf.repeats=2")
+    overlay = REPOSITORY / "recipes" / "compare" / "smoke.yaml"
+    options = [
+        "--conf",
+        "conf/yesno.yaml",
+        "--corpus-dir",
+        str(corpora / "waves_yesno"),
+        "--with",
+        str(overlay),
+        *common(tmp_path, *settings),
+    ]
+    command = ["bash", str(REPOSITORY / "local" / "recipe.sh"), str(tmp_path / "recipe"), *options]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env={**os.environ, "SEEDS": "1"})
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    lists = yaml.safe_load((overlay.parent / "methods.yaml").read_text())["experiment"]
+    found = {row["name"]: row for row in json.loads((tmp_path / "recipe" / "results.json").read_text())["rows"]}
+    free = [name for name in lists["compact"] if name.endswith("_published")]
+    expected = {*lists["large"], *free, *(f"small_{name}@0.125" for name in lists["small"])}
+    assert set(found) == expected | {f"{name}@0.125" for name in lists["compact"] if name not in free}
+    share = {name: row["macs_per_second"] / found["dense"]["macs_per_second"] for name, row in found.items()}
+    assert all(abs(share[name] / 0.125 - 1) <= 0.02 for name in found if name.endswith("@0.125")), share
+    text = (tmp_path / "recipe" / "RESULTS.md").read_text()
+    assert text.split("\n\n")[1].startswith("**Smoke: one seed, one budget") and "dropout compaction has place" in text

@@ -345,7 +345,7 @@ def spoil(folder: Path, name: str, change) -> None:
         (lambda value: value["utterances"][0].__setitem__(2, 9), "other test utterances"),
         (lambda value: value["stack"].update(beam=3.0), "decoded with"),
         (lambda value: value.pop("timing_id"), "timing_id: Field required"),
-        (lambda value: value.update(corpus="second"), "one corpus"),
+        (lambda value: value.update(corpus="second"), "no row of a large net"),
     ],
 )
 def test_rows_that_do_not_belong_together_are_refused(tmp_path, change, words):

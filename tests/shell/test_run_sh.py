@@ -103,7 +103,7 @@ def recording_venv(tmp_path: Path) -> tuple[dict[str, str], Path]:
         f"""#!/bin/bash
 if [[ $1 == -c || $2 == dropasr.options ]]; then exec {sys.executable} "$@"; fi
 {{ printf '%s|' "$PWD" "$DROPASR_CALLER_DIR" "${{@:2}}"; echo; }} >> {calls}
-[[ $3 != lang ]] || exit 7
+[[ $3 != lang || -n ${{DROPASR_TEST_NO_FAILURE:-}} ]] || exit 7
 """,
         encoding="utf-8",
     )
@@ -124,6 +124,84 @@ def test_every_stage_is_one_call_with_the_same_options(recording_venv: tuple[dic
     assert result.stdout.startswith("some stack, threads: ")
     expected = ["|".join([str(REPOSITORY), str(tmp_path), "dropasr", verb, *argv, ""]) for verb in ("plan", "train", "compact")]
     assert calls.read_text(encoding="utf-8").splitlines() == expected
+
+
+def recorded(calls: Path) -> list[list[str]]:
+    """Verb and options of every call."""
+    return [line.split("|")[3:-1] for line in calls.read_text(encoding="utf-8").splitlines()]
+
+
+def compare(environment: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
+    command = ["bash", "recipes/compare/run.sh", *argv]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=60)
+
+
+def test_the_comparison_runs_any_configuration(recording_venv: tuple[dict[str, str], Path]):
+    environment, calls = recording_venv
+    result = compare({**environment, "SEEDS": "1 2"}, "--nj", "1", "--conf=conf/yesno.yaml", "--exp-dir", "mine")
+    assert (result.returncode, result.stderr) == (0, "")
+    options = ["--conf", "conf/yesno.yaml", "--data-dir", "./data/yesno", "--exp-dir", "./exp/compare_yesno"]
+    options += ["--with", "./recipes/compare/methods.yaml"]
+    rates = [
+        word
+        for path in sorted(REPOSITORY.glob("recipes/compare/rates/yesno-*.yaml"))
+        for word in ("--with", f"./{path.relative_to(REPOSITORY)}")
+    ]
+    options += [*rates, "--nj", "1", "--exp-dir", "mine"]
+    folder = str(REPOSITORY / "recipes" / "compare")
+    assert recorded(calls) == [*(["collect", *options, "--seed", seed, folder] for seed in "12"), ["table", folder]]
+
+
+def test_smoke_has_one_seed_and_folders_of_its_own(recording_venv: tuple[dict[str, str], Path]):
+    environment, calls = recording_venv
+    made = (REPOSITORY / "recipes" / "compare" / "smoke").exists()
+    assert compare(environment, "--smoke").returncode == 0
+    folder = REPOSITORY / "recipes" / "compare" / "smoke"
+    if not made:
+        folder.rmdir()
+    (collect, *rest) = recorded(calls)
+    assert collect[1:7] == [
+        "--conf",
+        "./conf/synth_commands.yaml",
+        "--data-dir",
+        "./data/synth_commands",
+        "--exp-dir",
+        "./exp/compare_synth_commands_smoke",
+    ]
+    assert collect[7:] == ["--with", "./recipes/compare/smoke.yaml", "--seed", "1", str(folder)] and rest == [["table", str(folder)]]
+
+
+def test_rates_are_searched_after_the_alignment(recording_venv: tuple[dict[str, str], Path]):
+    environment, calls = recording_venv
+    environment["DROPASR_TEST_NO_FAILURE"] = "1"
+    result = compare(environment, "--search-rates", "--conf", "conf/yesno.yaml")
+    assert result.returncode == 0, result.stderr
+    found = recorded(calls)
+    assert [line[0] for line in found] == ["plan", "data", "features", "lang", "align", "rates"]
+    assert found[-1][1] == "recipes/compare" and not any("rates/" in word for word in found[-1])
+
+
+def test_jobs_are_listed_for_every_seed(recording_venv: tuple[dict[str, str], Path]):
+    environment, calls = recording_venv
+    environment["DROPASR_TEST_NO_FAILURE"] = "1"
+    result = compare(environment, "--list-jobs", "--conf", "conf/yesno.yaml")
+    assert result.returncode == 0 and result.stdout == "", "what is printed comes from the verb alone"
+    assert [line[-2:] for line in recorded(calls) if line[0] == "jobs"] == [["--seed", seed] for seed in "123"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"), [(["--smoke", "--list-jobs"], "cannot stand beside '--smoke'"), (["--conf"], "its value is missing")]
+)
+def test_wrong_options_of_the_comparison(recording_venv: tuple[dict[str, str], Path], argv: list[str], words: str):
+    environment, calls = recording_venv
+    result = compare(environment, *argv)
+    assert result.returncode == 2 and words in result.stderr and not calls.exists()
+
+
+def test_a_row_alone_is_planned_and_trained(recording_venv: tuple[dict[str, str], Path], tmp_path: Path):
+    environment, calls = recording_venv
+    assert run_sh(environment, tmp_path, "--row", "dense").returncode == 0
+    assert recorded(calls) == [["plan", "--row", "dense"], ["row", "--row", "dense"]]
 
 
 def test_a_failing_stage_ends_the_run_with_its_exit_code(recording_venv: tuple[dict[str, str], Path], tmp_path: Path):

@@ -10,10 +10,11 @@ import pytest
 from dropasr.config import TrainConfig, load_config, rows
 from dropasr.data.sequences import TokenSequences
 from dropasr.data.store import FrameStoreWriter
-from dropasr.errors import ConfigError
+from dropasr.errors import ConfigError, StageError
 from dropasr.files import read_json
 from dropasr.lang.units import OutputUnits
 from dropasr.paths import Paths
+from dropasr.training import jobs
 from dropasr.training.ctc_targets import tokens_file
 from dropasr.training.rows import check_rows, is_trained, row_by_name, row_identity, train_row
 
@@ -44,10 +45,11 @@ def test_a_method_without_controller_makes_one_row_without_budget():
     assert [row.name for row in rows(config("methods.dropout_compaction.controller=none"))].count("dropout_compaction") == 1
 
 
-def test_a_row_without_budget_keeps_the_size_that_it_learned(tmp_path):
-    small = ["features.num_mel_bins=8", "train.epochs=1", "train.batch_size=32", "model.layers=1", "model.width=16"]
-    published = [f"methods.{FREE}.{value}" for value in ("passes=1", "updates_per_pass=1", "signal_frames=0", "frames_per_update=16")]
-    values = config(*small, f"experiment.compact=[{FREE}]", *published)
+SMALL = ("features.num_mel_bins=8", "train.epochs=1", "train.batch_size=32", "model.layers=1", "model.width=16")
+
+
+def tiny_data(tmp_path: Path) -> Paths:
+    """Random frames with labels, for nets of SMALL."""
     paths = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1)
     units = OutputUnits(["A"], 1, 1)
     paths.align.mkdir(parents=True, exist_ok=True)
@@ -59,6 +61,56 @@ def test_a_row_without_budget_keeps_the_size_that_it_learned(tmp_path):
                 frames = np.random.default_rng(number).standard_normal((20, 8)).astype(np.float32)
                 writer.add(f"{split}{number}", f"s{number}", ["A"], 0.2, frames)
         np.save(paths.align / f"{split}.npy", np.arange(200, dtype=np.int32) % units.num_units)
+    return paths
+
+
+def summary_of(values, paths: Paths, name: str):
+    train_row(values, paths, row_by_name(values, name), lambda text: None, lambda figures: None)
+    return read_json(paths.net(name) / "summary.json")
+
+
+def test_rows_may_have_learning_rates_of_their_own(tmp_path):
+    rates = ("methods.dense.training_rate=0.2", "methods.dense.small_training_rate=0.3")
+    values, paths = config(*SMALL, *rates, "experiment.large=[dense,dropout]", "train.constant_share=1"), tiny_data(tmp_path)
+    for name, rate in {"dense": 0.2, "small_dense@0.25": 0.3, "dropout": 0.05}.items():
+        assert summary_of(values, paths, name)["history"][0]["learning_rate"] == rate, name
+    only = config(*SMALL, rates[0], "train.constant_share=1")
+    assert summary_of(only, paths, "small_dense@0.25")["history"][0]["learning_rate"] == 0.2
+
+
+def test_rows_are_jobs_of_their_own_after_their_teachers(tmp_path, monkeypatch):
+    values, paths = config(*SMALL, "experiment.small=[dense,distilled]", "experiment.compact=[norm_removal]"), tiny_data(tmp_path)
+    assert [sorted(row.name for row in wave) for wave in jobs.waves(values, paths)] == [
+        sorted(["annealed_dropout", "dense", "norm_removal@0.125", "norm_removal@0.25", "small_dense@0.125", "small_dense@0.25"]),
+        ["small_distilled@0.125", "small_distilled@0.25"],
+    ]
+    with pytest.raises(StageError, match="small_distilled@0.25: its teacher 'dense' is not trained.*--row dense"):
+        jobs.train_one(values, paths, "small_distilled@0.25")
+    with pytest.raises(ConfigError, match="no row 'dens'"):
+        jobs.train_one(values, paths, "dens")
+
+    def here(values, paths, wanted, nj):
+        for row in wanted:
+            train_row(values, paths, row, lambda text: None, lambda figures: None)
+
+    monkeypatch.setattr(jobs, "run_jobs", here)
+    jobs.train_one(values, paths, "dense")
+    jobs.train_one(values, paths, "small_distilled@0.25")
+    (wave,) = jobs.waves(values, paths)
+    assert {row.name for row in wave}.isdisjoint({"dense", "small_distilled@0.25"}) and len(wave) == 6
+
+
+def test_a_summary_counts_what_is_not_0(tmp_path):
+    values, paths = config(*SMALL, "experiment.large=[dense,targeted_weight_dropout]"), tiny_data(tmp_path)
+    dense, sparse = (summary_of(values, paths, name) for name in ("dense", "targeted_weight_dropout"))
+    inputs = 17 * 8  # one layer of 16 units reads them; of each unit, int(0.9 * 136) weights are 0 in the end
+    assert dense["nonzeros"] > 0.95 * dense["parameters"]
+    assert 16 * (inputs - 122) + 16 <= sparse["nonzeros"] <= sparse["parameters"] - 16 * 122
+
+
+def test_a_row_without_budget_keeps_the_size_that_it_learned(tmp_path):
+    published = [f"methods.{FREE}.{value}" for value in ("passes=1", "updates_per_pass=1", "signal_frames=0", "frames_per_update=16")]
+    values, paths = config(*SMALL, f"experiment.compact=[{FREE}]", *published), tiny_data(tmp_path)
     row = row_by_name(values, FREE)
     train_row(values, paths, row, lambda text: None, lambda figures: None)
     summary = read_json(paths.net(FREE) / "summary.json")

@@ -1,0 +1,171 @@
+"""Many methods side by side on a recipe's page: by budget against dropout compaction, at full size, and at the size that they learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dropasr.report.recipe_schema import PooledComparison, PooledRow, RecipeResults
+from dropasr.report.results import budget_text
+from dropasr.report.rivals import PIVOT, PLAIN_DROPOUT
+from dropasr.report.tables import MISSING, NAMES, Table, count, interval, method_name, plain_rate, rtf, speedup, units
+
+Comparisons = dict[str, PooledComparison]
+"""On the test set of the verdicts, by row."""
+
+
+def comparisons_of(results: RecipeResults, rows: Sequence[PooledRow], compared: Sequence[PooledComparison]) -> Comparisons:
+    """The comparisons of one model and system on the test set of its verdicts."""
+    test = results.order(rows)[0]
+    return {item.row: item for item in compared if item.test == test}
+
+
+def rate_over_seeds(results: RecipeResults, rows: Sequence[PooledRow], row: PooledRow) -> str:
+    """The mean error rate; of words, with its standard deviation over seeds where there are several."""
+    test = results.order(rows)[0]
+    rate = plain_rate(row, test, results.error_rate)
+    spread = row.on(test).wer_spread
+    return f"{rate} ± {spread.std:.2f}" if results.error_rate == "word" and len(row.seeds) > 1 else rate
+
+
+def _rate(results: RecipeResults, rows: Sequence[PooledRow], row: PooledRow) -> float:
+    return row.on(results.order(rows)[0]).rate(results.error_rate).value
+
+
+def budgets_of(rows: Sequence[PooledRow]) -> list[float]:
+    """The budgets that there are, largest first."""
+    return sorted({row.budget for row in rows if row.kind != "large" and row.budget}, reverse=True)
+
+
+def of_budget(results: RecipeResults, rows: Sequence[PooledRow], budget: float) -> list[PooledRow]:
+    """The nets of a budget, fewest errors first."""
+    chosen = [row for row in rows if row.kind != "large" and row.budget == budget]
+    return sorted(chosen, key=lambda row: (_rate(results, rows, row), row.dev_ce))
+
+
+def _verdict(row: PooledRow, compared: Comparisons) -> str:
+    return compared[row.name].outcome if row.name in compared else MISSING
+
+
+def overview_table(results: RecipeResults, rows: Sequence[PooledRow], compared: Comparisons) -> Table:
+    """Method by budget: the error rate, and the verdict against dropout compaction where it is no tie. Fewest errors on average first."""
+    budgets, found = budgets_of(rows), {}
+    for row in rows:
+        if row.kind != "large" and row.budget:
+            found.setdefault(method_name(row), {})[row.budget] = row
+
+    def mean(name: str) -> tuple[int, float, str]:
+        rates = [_rate(results, rows, row) for row in found[name].values()]
+        return len(budgets) - len(rates), sum(rates) / len(rates), name
+
+    def cell(row: PooledRow | None) -> str:
+        if row is None:
+            return MISSING
+        verdict = _verdict(row, compared)
+        return rate_over_seeds(results, rows, row) + (f" ({verdict})" if verdict in ("better", "worse") else "")
+
+    lines = [[name, *(cell(found[name].get(budget)) for budget in budgets)] for name in sorted(found, key=mean)]
+    return Table(("method", *(f"{results.rate_name} % at {budget_text(budget)}" for budget in budgets)), lines)
+
+
+def _sizes_and_times(row: PooledRow) -> tuple[str, ...]:
+    return (
+        units(row.units),
+        count(row.parameters),
+        MISSING if row.nonzeros is None else count(row.nonzeros),
+        count(row.macs_per_second),
+        rtf(row.rtf.model),
+        speedup(row),
+        f"{row.train_seconds:.0f}",
+    )
+
+
+_SIZES_AND_TIMES = (
+    "units per layer", "parameters", "non-zeros", "multiply-adds per second", "RTF model", "model × faster [95 %]", "training s"
+)  # fmt: skip
+
+
+def _difference(row: PooledRow, compared: Comparisons) -> str:
+    if row.name not in compared:
+        return MISSING
+    difference = compared[row.name].difference
+    return interval(difference.mean, difference.interval, signed=True)
+
+
+def budget_table(results: RecipeResults, rows: Sequence[PooledRow], budget: float, compared: Comparisons) -> Table:
+    """All nets of a budget, fewest errors first: errors against dropout compaction, sizes, times."""
+    to, loss = f"difference to {PIVOT.replace('_', ' ')} [95 %]", NAMES[rows[0].criterion].loss
+    header = ("net", f"{results.rate_name} %", to, "verdict", loss, *_SIZES_AND_TIMES)
+    lines = [
+        (
+            row.label,
+            rate_over_seeds(results, rows, row),
+            _difference(row, compared),
+            _verdict(row, compared),
+            f"{row.dev_ce:.4f}",
+            *_sizes_and_times(row),
+        )
+        for row in of_budget(results, rows, budget)
+    ]
+    return Table(header, lines, frozenset({0, 3}))
+
+
+def full_size_table(results: RecipeResults, rows: Sequence[PooledRow], compared: Comparisons) -> Table:
+    """The large nets, fewest errors first: errors against plain dropout, non-zeros, training time."""
+    large = sorted((row for row in rows if row.kind == "large"), key=lambda row: (_rate(results, rows, row), row.dev_ce))
+    plain = next((row for row in large if row.method == PLAIN_DROPOUT), None)
+    loss = NAMES[rows[0].criterion].loss
+    header = ("net", f"{results.rate_name} %", "difference to plain dropout [95 %]", "verdict", loss, "parameters", "non-zeros")
+    lines = [
+        (
+            row.label,
+            rate_over_seeds(results, rows, row),
+            _difference(row, compared),
+            _verdict(row, compared),
+            f"{row.dev_ce:.4f}",
+            count(row.parameters),
+            MISSING if row.nonzeros is None else count(row.nonzeros),
+            f"{row.train_seconds:.0f}",
+            MISSING if plain is None else f"{row.train_seconds / plain.train_seconds:.2f}",
+        )
+        for row in large
+    ]
+    return Table((*header, "training s", "× that of plain dropout"), lines, frozenset({0, 3}))
+
+
+def learned_size_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
+    """The nets that meet no budget, at the share of the multiply-adds that they learned."""
+    reference = next(row for row in rows if row.reference)
+    loss = NAMES[rows[0].criterion].loss
+    lines = [
+        (
+            row.label,
+            f"{100 * row.macs_per_second / reference.macs_per_second:.1f} %",
+            rate_over_seeds(results, rows, row),
+            f"{row.dev_ce:.4f}",
+            *_sizes_and_times(row),
+        )
+        for row in rows
+        if not row.budget
+    ]
+    return Table(("net", "share of the multiply-adds", f"{results.rate_name} %", loss, *_SIZES_AND_TIMES), lines)
+
+
+def _names(rows: Sequence[PooledRow]) -> str:
+    return ", ".join(method_name(row) for row in rows) or "none"
+
+
+def standing(results: RecipeResults, rows: Sequence[PooledRow], compared: Comparisons) -> Iterator[str]:
+    """A sentence per budget: the place of dropout compaction among the nets of that size, and what beats it, loses to it, ties with it."""
+    for budget in budgets_of(rows):
+        ranked = of_budget(results, rows, budget)
+        pivot = next((row for row in ranked if row.kind == "compact" and row.method == PIVOT), None)
+        if pivot is None:
+            continue
+        by = {verdict: [row for row in ranked if _verdict(row, compared) == verdict] for verdict in ("better", "worse", "tie")}
+        place = 1 + sum(_rate(results, rows, row) < _rate(results, rows, pivot) for row in ranked)
+        lowest = f"lowest: {method_name(ranked[0])}, {plain_rate(ranked[0], results.order(rows)[0], results.error_rate)} %"
+        yield (
+            f"At {budget_text(budget)}, {method_name(pivot)} has place {place} of {len(ranked)} by mean "
+            f"{results.rate_name} ({lowest}). By interval, better than it: {_names(by['better'])}; worse: {_names(by['worse'])}; "
+            f"ties: {_names(by['tie'])}."
+        )

@@ -1,0 +1,144 @@
+"""The learning rate of each family of methods, searched on dev: cross-entropy after the last epoch, no search, never test.
+
+The first method of a family is trained at each rate, with the budget and the epochs of the table, and the best rate goes to all of the
+family. Every trial is a row of its own (`norm_removal-rate0.05@0.125`), trained once and found again when the search is repeated. Teachers
+have the rate of the configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from dropasr.config import Config, Options, Row, parse_options, read_layers, rows
+from dropasr.errors import ConfigError
+from dropasr.files import read_json, write_text
+from dropasr.log import get_logger
+from dropasr.paths import Paths
+from dropasr.training.jobs import run_jobs
+
+logger = get_logger(__name__)
+_KEYS = {"large": "training_rate", "small": "small_training_rate", "compact": "training_rate"}
+
+
+class Family(Options):
+    """Methods that share a learning rate."""
+
+    kind: Literal["large", "small", "compact"]
+    """Where they stand: under experiment.large, small or compact."""
+    methods: list[str] = Field(min_length=1)
+    """Their names; the first one that the experiment has is tried."""
+
+
+class RateSearch(Options):
+    """families.yaml of a recipe."""
+
+    factors: list[float] = Field(default=[0.5, 1.0, 2.0], min_length=2)
+    """Rates that are tried first, times train.learning_rate; rising."""
+    most: int = Field(default=5, ge=2)
+    """Where the best rate lies at the edge, further ones are tried, up to this many."""
+    budget: float = Field(default=0.125, gt=0, lt=1)
+    """Budget of the small and compacted nets that are tried."""
+    families: dict[str, Family]
+    """By name."""
+
+
+def families_of(config: Config, search: RateSearch, where: str) -> dict[str, Family]:
+    """The families with those of their methods that the experiment has; ConfigError where a method is in none, or in two of a kind."""
+    of_kind = {kind: getattr(config.experiment, kind) for kind in _KEYS}
+    found = {}
+    for name, family in search.families.items():
+        methods = [method for method in family.methods if method in of_kind[family.kind]]
+        if methods:
+            found[name] = family.model_copy(update={"methods": methods})
+    for kind, methods in of_kind.items():
+        for method in methods:
+            having = [name for name, family in found.items() if family.kind == kind and method in family.methods]
+            if len(having) != 1:
+                told = f"found it in {', '.join(having)}" if having else "found it in none"
+                raise ConfigError(f"{where}: expected '{method}' (experiment.{kind}) in one family of kind {kind}, {told}. Add it to one.")
+    return found
+
+
+def _label(method: str, rate: float) -> str:
+    return f"{method}-rate{rate:g}"
+
+
+def trial_config(config: Config, families: dict[str, Family], rates: dict[str, list[float]], budget: float) -> Config:
+    """An experiment whose rows are the first method of each family at each of its rates, and the teachers of these."""
+    methods: dict[str, dict[str, Any]] = {}
+    lists: dict[str, list[str]] = {kind: [] for kind in _KEYS}
+
+    def add(kind: str, method: str, rate: float) -> None:
+        values = {**config.methods[method], "training_rate": rate, "small_training_rate": rate}
+        if values.get("teacher"):
+            add("large", values["teacher"], config.train.learning_rate)
+            values["teacher"] = _label(values["teacher"], config.train.learning_rate)
+        label = _label(method, rate)
+        methods[label] = values
+        if label not in lists[kind]:
+            lists[kind].append(label)
+
+    for name, family in families.items():
+        for rate in rates[name]:
+            add(family.kind, family.methods[0], rate)
+    experiment = config.experiment.model_copy(update={**lists, "budgets": [budget]})
+    return config.model_copy(update={"methods": methods, "experiment": experiment})
+
+
+def _dev_ce(paths: Paths, row: Row) -> float:
+    """Cross-entropy on dev after the last epoch; infinite where training diverged."""
+    value = read_json(paths.net(row.name) / "summary.json")["history"][-1]["dev_ce"]
+    return value if value is not None and math.isfinite(value) else math.inf
+
+
+def next_rate(losses: dict[float, float], most: int) -> float | None:
+    """The rate beyond the best one, as far from it as its neighbour, where it lies at the edge; None elsewhere, or if all were tried."""
+    tried = sorted(losses)
+    best = min(tried, key=losses.__getitem__)
+    if len(tried) >= most or best not in (tried[0], tried[-1]):
+        return None
+    neighbour = tried[1] if best == tried[0] else tried[-2]
+    return float(f"{best * best / neighbour:.4g}")
+
+
+def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: int) -> None:
+    """Search the rates of `source` (a families.yaml), in `nj` processes, and write a configuration with the best ones to `target`."""
+    search = parse_options(RateSearch, read_layers(source), str(source))
+    families = families_of(config, search, str(source))
+    rates = {name: [float(f"{factor * config.train.learning_rate:.4g}") for factor in sorted(search.factors)] for name in families}
+    losses: dict[str, dict[float, float]] = {name: {} for name in families}
+    while any(len(losses[name]) < len(rates[name]) for name in families):
+        trial = trial_config(config, families, rates, search.budget)
+        trained = rows(trial)
+        run_jobs(trial, paths, trained, nj)
+        for name, family in families.items():
+            of_rate = {rate: _label(family.methods[0], rate) for rate in rates[name]}
+            losses[name] = {
+                rate: _dev_ce(paths, next(row for row in trained if (row.method, row.kind) == (label, family.kind)))
+                for rate, label in of_rate.items()
+            }
+            further = next_rate(losses[name], search.most)
+            rates[name] += [] if further is None else [further]
+    write_text(target, _chosen(config, families, losses))
+    logger.info(f"learning rates written to {target}; a run of the recipe reads them")
+
+
+def _chosen(config: Config, families: dict[str, Family], losses: dict[str, dict[float, float]]) -> str:
+    """The chosen rates as a configuration, and why, as its comment."""
+    methods: dict[str, dict[str, float]] = {}
+    lines = ["# Learning rates chosen on dev by --search-rates; cross-entropy on dev after the last epoch by rate:"]
+    for name, family in families.items():
+        best = min(sorted(losses[name]), key=losses[name].__getitem__)
+        told = ", ".join(f"{rate:g}: {losses[name][rate]:.4f}" for rate in sorted(losses[name]))
+        edge = " (at the edge)" if best in (min(losses[name]), max(losses[name])) else ""
+        lines.append(f"#   {name} ({family.kind} {family.methods[0]}): {told}; chosen: {best:g}{edge}")
+        logger.info(lines[-1].lstrip("# "))
+        for method in family.methods:
+            methods.setdefault(method, {})[_KEYS[family.kind]] = best
+    body = yaml.safe_dump({"models": {config.model["name"]: {"methods": methods}}}, sort_keys=False, default_flow_style=None)
+    return "\n".join([*lines, body])

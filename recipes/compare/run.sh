@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Every method at the same budgets on the same alignments, pooled over seeds to RESULTS.md and results.json here.
+#
+#   bash recipes/compare/run.sh [--conf conf/X.yaml] [options of run.sh]                  the whole table (default corpus: synth_commands)
+#   bash recipes/compare/run.sh --smoke [--conf …] [options of run.sh]                    one seed, one budget; results in smoke/
+#   bash recipes/compare/run.sh --search-rates [--conf …] [options of run.sh]             choose learning rates on dev, once, before the table
+#   bash recipes/compare/run.sh --list-jobs [--conf …] [options of run.sh]                a command per net that is still to train
+#
+# SEEDS="1 2 3 4 5" sets other seeds. The methods stand in methods.yaml, the families that share a learning rate in families.yaml, rates that
+# were chosen in rates/. Rows that are in rows/ for this configuration are not run again; what was killed goes on where it was. Commands of
+# --list-jobs are independent of each other but for the teachers, which come first; run from one folder, on machines that share it. When all
+# have ended, the first command does the rest.
+set -euo pipefail
+
+recipe=$(dirname "${BASH_SOURCE[0]}")
+root=$(realpath --relative-to="$PWD" "$recipe/../..") # relative, so that the recorded commands hold on other machines
+mode=table
+given=()
+conf=$root/conf/synth_commands.yaml
+while (($#)); do
+  case $1 in
+    --smoke | --search-rates | --list-jobs)
+      if [[ $mode != table ]]; then
+        echo "error: option '$1': it cannot stand beside '--$mode'; give one of them." >&2
+        exit 2
+      fi
+      mode=${1#--}
+      ;;
+    --help | -h)
+      sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+      exec bash "$root/run.sh" --help
+      ;;
+    --conf=*) conf=${1#*=} ;;
+    --conf)
+      if (($# == 1)); then
+        echo "error: option '--conf': its value is missing; expected '--conf FILE'." >&2
+        exit 2
+      fi
+      conf=$2
+      shift
+      ;;
+    *) given+=("$1") ;;
+  esac
+  shift
+done
+name=$(basename "$conf" .yaml)
+
+options=(--conf "$conf" --data-dir "$root/data/$name")
+if [[ $mode == smoke ]]; then
+  SEEDS=${SEEDS:-1} exec bash "$root/local/recipe.sh" "$recipe/smoke" "${options[@]}" --exp-dir "$root/exp/compare_${name}_smoke" \
+    --with "$root/recipes/compare/smoke.yaml" "${given[@]}"
+fi
+options+=(--exp-dir "$root/exp/compare_$name" --with "$root/recipes/compare/methods.yaml")
+if [[ $mode != search-rates ]]; then
+  for rates in "$root/recipes/compare/rates/$name"-*.yaml; do # each counts for its own model alone
+    [[ ! -e $rates ]] || options+=(--with "$rates")
+  done
+fi
+options+=("${given[@]}")
+
+verb() { # verb VERB ARGUMENTS...: one verb in the environment of run.sh
+  (
+    export DROPASR_CALLER_DIR=$PWD
+    cd "$root"
+    # shellcheck source=local/env.sh
+    source local/env.sh
+    dropasr_environment >&2
+    exec python -m dropasr "$@"
+  )
+}
+
+case $mode in
+  table) exec bash "$root/local/recipe.sh" "$recipe" "${options[@]}" ;;
+  search-rates)
+    bash "$root/run.sh" "${options[@]}" --stop-stage 4
+    verb rates "$recipe" "${options[@]}"
+    ;;
+  list-jobs)
+    bash "$root/run.sh" "${options[@]}" --stop-stage 4 >&2
+    for seed in ${SEEDS:-1 2 3}; do
+      verb jobs "${options[@]}" --seed "$seed"
+    done
+    ;;
+esac

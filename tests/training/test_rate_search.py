@@ -1,0 +1,124 @@
+"""Learning rates of families: what is trained, which rate is chosen, and that a configuration laid over another brings it to the rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from dropasr.config import load_config, rows
+from dropasr.errors import ConfigError
+from dropasr.paths import Paths
+from dropasr.training import rate_search
+from dropasr.training.rate_search import Family, RateSearch, families_of, next_rate, search_rates, trial_config
+from dropasr.training.rows import check_rows
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "synth_commands.yaml"
+SETTINGS = (
+    "experiment.large=[dense,dropout]",
+    "experiment.small=[dense,distilled]",
+    "experiment.compact=[dropout_compaction,norm_removal,random_removal]",
+    "train.learning_rate=0.05",
+)
+FAMILIES = """
+factors: [2.0, 0.5, 1.0]
+most: 4
+budget: 0.125
+families:
+  large: {kind: large, methods: [dense, annealed_dropout, dropout]}
+  scratch: {kind: small, methods: [dense]}
+  distilled: {kind: small, methods: [distilled]}
+  compaction: {kind: compact, methods: [dropout_compaction]}
+  removal: {kind: compact, methods: [svd, norm_removal, random_removal]}
+"""
+
+
+def config(*settings: str, overlays=()):
+    return load_config(CONF, settings=[*SETTINGS, *settings], overlays=overlays)
+
+
+def search(**families: Family) -> RateSearch:
+    return RateSearch(families=families)
+
+
+def test_families_keep_what_the_experiment_has():
+    values = config("experiment.small=[]", "experiment.large=[dense]", "experiment.compact=[norm_removal]")
+    large, rank = Family(kind="large", methods=["dropout", "dense"]), Family(kind="compact", methods=["svd", "norm_removal"])
+    found = families_of(values, search(large=large, rank=rank, groups=Family(kind="compact", methods=["dropneuron"])), "f.yaml")
+    assert {name: family.methods for name, family in found.items()} == {"large": ["dense"], "rank": ["norm_removal"]}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ([("large", "dropout")], "f.yaml: expected 'dense' .experiment.large. in one family of kind large, found it in none"),
+        ([("large", "dense"), ("large", "dense")], "expected 'dense' .* found it in family0, family1"),
+        ([("small", "dense")], "experiment.large"),
+    ],
+)
+def test_a_method_in_no_family_or_in_two_is_named(kinds, words):
+    values = config("experiment.small=[]", "experiment.large=[dense]", "experiment.compact=[]")
+    families = {f"family{number}": Family(kind=kind, methods=[method]) for number, (kind, method) in enumerate(kinds)}
+    with pytest.raises(ConfigError, match=words):
+        families_of(values, search(**families), "f.yaml")
+
+
+def test_trials_are_rows_of_their_own_with_teachers_at_the_usual_rate():
+    values = config()
+    families = {"distilled": Family(kind="small", methods=["distilled"]), "rank": Family(kind="compact", methods=["norm_removal"])}
+    trial = trial_config(values, families, {"distilled": [0.1], "rank": [0.05, 0.1]}, 0.25)
+    check_rows(trial)
+    assert [row.name for row in rows(trial)] == [
+        *("dense-rate0.05", "small_distilled-rate0.1@0.25", "norm_removal-rate0.05@0.25", "norm_removal-rate0.1@0.25")
+    ]
+    assert trial.methods["distilled-rate0.1"]["teacher"] == "dense-rate0.05"
+    assert trial.methods["norm_removal-rate0.1"] == {**values.methods["norm_removal"], "training_rate": 0.1, "small_training_rate": 0.1}
+
+
+def test_rates_beyond_the_edge():
+    assert next_rate({0.05: 2.0, 0.1: 1.0, 0.2: 3.0}, 5) is None
+    assert next_rate({0.05: 2.0, 0.1: 1.5, 0.2: 1.0}, 5) == 0.4
+    assert next_rate({0.05: 1.0, 0.1: 1.5, 0.2: 2.0}, 5) == 0.025
+    assert next_rate({0.05: 1.0, 0.1: 1.5, 0.2: 2.0}, 3) is None
+    assert next_rate({0.05: 1.0, 0.1: math.inf}, 3) == 0.025
+
+
+BEST = {"large": 0.05, "small dense": 0.1, "small distilled": 0.4, "dropout_compaction": 0.025, "norm_removal": 0.05}
+
+
+def made_up_loss(row) -> float:
+    method, _, rate = row.method.partition("-rate")
+    place = "large" if row.kind == "large" else f"small {method}" if row.kind == "small" else method
+    return 1 + math.log(float(rate) / BEST[place]) ** 2
+
+
+def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch):
+    source, target = tmp_path / "families.yaml", tmp_path / "rates" / "synth-feedforward.yaml"
+    source.write_text(FAMILIES, encoding="utf-8")
+    paths, trained = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), []
+
+    def train(values, paths, wanted, nj):
+        for row in wanted:
+            trained.append(row.name)
+            path = paths.net(row.name) / "summary.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"history": [{"dev_ce": 9.0}, {"dev_ce": made_up_loss(row)}]}), encoding="utf-8")
+
+    monkeypatch.setattr(rate_search, "run_jobs", train)
+    search_rates(config(), paths, source, target, 1)
+    # The distilled net is best at 0.4: 0.1 is the edge, 0.2 is tried; with four rates there is no further one.
+    assert "small_distilled-rate0.2@0.125" in trained and "small_distilled-rate0.4@0.125" not in trained
+    assert "svd" not in " ".join(trained) and "random_removal" not in " ".join(trained)
+    chosen = {name: values for name, values in config(overlays=[target]).methods.items()}
+    assert (chosen["dense"]["training_rate"], chosen["dense"]["small_training_rate"]) == (0.05, 0.1)
+    assert chosen["dropout"]["training_rate"] == 0.05 and "small_training_rate" not in chosen["dropout"]
+    assert chosen["distilled"] == {**config().methods["distilled"], "small_training_rate": 0.2}
+    assert chosen["dropout_compaction"]["training_rate"] == 0.025
+    assert chosen["norm_removal"]["training_rate"] == chosen["random_removal"]["training_rate"] == 0.05
+    text = target.read_text(encoding="utf-8")
+    assert "distilled (small distilled): 0.025: " in text and "chosen: 0.2 (at the edge)" in text
+    assert "removal (compact norm_removal): 0.025: 1.4805, 0.05: 1.0000, 0.1: 1.4805; chosen: 0.05\n" in text
+    # Chosen for one model, rates leave another one alone.
+    assert "training_rate" not in load_config(CONF, model="lstm", settings=[SETTINGS[2]], overlays=[target]).methods["norm_removal"]
