@@ -9,6 +9,9 @@ for those beyond its ends), `mean`, `std`, and for a recurrent net one `state_in
 and `state_out_NAME`. What the states are at the start, `Exported.first_states` says. The first `output_delay` scores of an utterance belong
 to no frame and are left out; so `⌈T/stride⌉ + output_delay` are computed in all.
 
+`model.int8.onnx` and `model.int8s.onnx` are `model.onnx` with matrices of 8-bit integers; `model.pt` is the same as TorchScript;
+`model.safetensors` holds the weights (and `log_prior`) of the net that `dims` describes, for engines in torch.
+
 This module needs the standard library and numpy alone, because those who run a net have neither torch nor the rest of the toolkit.
 """
 
@@ -27,6 +30,7 @@ from dropasr.files import hash_of, read_json, sha256_file, write_json
 FORMAT_VERSION = 1
 CARD = "model.json"
 WHOLE, STREAM, TORCHSCRIPT = "model.onnx", "stream.onnx", "model.pt"
+WEIGHTS = "model.safetensors"
 DYNAMIC_INT8, STATIC_INT8 = "model.int8.onnx", "model.int8s.onnx"
 _REMEDY = "Export the net again: python -m dropasr export ROW DIR."
 

@@ -81,6 +81,7 @@ class States:
 
     def __init__(self, graph: Graph, stream: bool) -> None:
         self.found: list[State] = []
+        self._left: list[tuple[State, str]] = []
         self._graph, self._stream = graph, stream
 
     def enter(self, state: State) -> str:
@@ -92,7 +93,11 @@ class States:
 
     def leave(self, state: State, value: str) -> None:
         """Pass on the state after the last step."""
-        if self._stream:
+        self._left.append((state, value))
+
+    def write_outputs(self) -> None:
+        """Make outputs of the states that were left."""
+        for state, value in self._left if self._stream else ():
             self._graph.output(f"state_out_{state.name}", value, state.shape)
 
 
@@ -133,6 +138,7 @@ def write_graph(net: AcousticModel, stride: int, log_prior: np.ndarray, scale: f
     if np.any(log_prior):
         scores = graph.add("Sub", scores, graph.constant((scale * log_prior.astype(np.float64)).astype(np.float32)))
     graph.output("scores", scores, ("scores", num_outputs))
+    states.write_outputs()
     return graph.serialized(), states.found
 
 

@@ -74,3 +74,8 @@ def hidden(graph: Graph, net: FeedForward, inputs: str, states: States) -> str:
 def logits(graph: Graph, net: FeedForward, units: str) -> str:
     """Logits `(M, K)` of the units `(M, H)`."""
     return _affine(graph, units, net.output, _scale_and_shift(net.norms[-1]))
+
+
+def torch_logits(net: FeedForward, inputs: torch.Tensor, rows: slice) -> torch.Tensor:
+    """The same by the net itself: logits `(M, K)` of those `rows` of the spliced frames `(S, I)`, all channels of them."""
+    return net(inputs[rows])

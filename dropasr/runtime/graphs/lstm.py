@@ -78,7 +78,7 @@ def _operator(graph: Graph, half: Recurrence, recurrent: np.ndarray, inputs: str
 
 
 def _step(half: Recurrence) -> Graph:
-    """The body of a Scan: outputs `(1, R)`, cells `(1, H)` and what the gates get from above `(1, 4 H)`, to the next two and the outputs."""
+    """The body of a Scan: from outputs `(1, R)`, cells `(1, H)` and what the gates read of the inputs `(1, 4 H)` to the next two."""
     body, cells = Graph("s"), half.cells
     outputs = body.input("output", (1, half.outputs))
     memory = body.input("memory", (1, cells))
@@ -151,3 +151,8 @@ def hidden(graph: Graph, net: Lstm, inputs: str, states: States) -> str:
 def logits(graph: Graph, net: Lstm, units: str) -> str:
     """Logits `(M, K)` of the outputs `(M, R)`."""
     return graph.affine(units, _double(net.output.weight).T, _double(net.output.bias))
+
+
+def torch_logits(net: Lstm, inputs: torch.Tensor, rows: slice) -> torch.Tensor:
+    """The same by the net itself: logits `(M, K)` of those `rows` of the steps whose inputs are `(S, I)`."""
+    return net.output(net.run_layers(inputs[:, None])[0][rows, 0])
