@@ -271,7 +271,7 @@ def _run(argv: list[str]) -> None:
         VERBS[verb][0](invocation)
 
 
-_INSTALL = "`transcribe` needs what `pip install dropasr[runtime]` brings; all else needs requirements.txt (bash run.sh installs it in a checkout)."
+_INSTALL = "`transcribe` alone needs what `pip install dropasr[runtime]` brings; all else requirements.txt, as bash run.sh installs it."
 
 
 def _disk_full(error: BaseException) -> bool:

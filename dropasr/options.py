@@ -91,7 +91,7 @@ def help_text() -> str:
 def split(
     argv: list[str], max_arguments: int, where: str, options: Sequence[Option] = OPTIONS, help_command: str = "bash run.sh --help"
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Values by option name, and the arguments that are no options. Raises UsageError quoting the option and naming the nearest valid one."""
+    """Values by option name, and the arguments that are no options. Raises UsageError that names the nearest valid option."""
     by_name = {option.name: option for option in options}
     values: dict[str, list[str]] = {}
     arguments: list[str] = []

@@ -56,10 +56,12 @@ class LogMel:
 
     def _ready(self) -> np.ndarray:
         until = self._fbank.num_frames_ready
-        frames = [self._fbank.get_frame(number) for number in range(self._given, until)]
-        self._fbank.pop(until - self._given)
+        frames = np.zeros((until - self._given, self._num_bins), np.float32)
+        for row, number in enumerate(range(self._given, until)):
+            frames[row] = self._fbank.get_frame(number)  # it lies in the memory that pop gives back
+        self._fbank.pop(len(frames))
         self._given = until
-        return np.stack(frames) if frames else np.zeros((0, self._num_bins), np.float32)
+        return frames
 
 
 def log_mels(blocks: Iterable[np.ndarray], exported: Exported) -> Iterator[np.ndarray]:
