@@ -204,6 +204,20 @@ def _greedy(invocation: Invocation) -> None:
         print(line)
 
 
+def _package(invocation: Invocation) -> None:
+    """Write what transcription needs without torch."""
+    if len(invocation.arguments) < 2:
+        raise UsageError(
+            "row or folder is missing: expected python -m dropasr package ROW DIR [options], such as package dense my-package."
+        )
+    from dropasr.runtime.export import export
+    from dropasr.runtime.packaging import write_package
+
+    config, paths = load(invocation)
+    log.setup()
+    write_package(config, paths, invocation.arguments[0], (invocation.base / invocation.arguments[1]).resolve(), export)
+
+
 def _recipe(invocation: Invocation) -> Path:
     if not invocation.arguments:
         raise UsageError("the folder of the recipe is missing: expected python -m dropasr table RECIPE_DIR, such as recipes/fsdd.")
@@ -215,10 +229,13 @@ VERBS: dict[str, tuple[Callable[[Invocation], None], int, str]] = {
     "list": (_list, 0, "show the stages with what each reads and writes"),
     "stack": (_stack, 0, "say which versions and which search backend are installed"),
     "greedy": (_greedy, 1, "ROW: words and best phones per frame of the first dev utterances, without a search, to find faults"),
+    "package": (_package, 2, "ROW DIR: write a folder that `transcribe` needs: net, graph, words, units"),
     "collect": (_collect, 1, "RECIPE_DIR: add this experiment's rows to a recipe"),
     "table": (_table, 1, "RECIPE_DIR: make a recipe's tables from its rows"),
 }
 """Verbs besides the nine stages: function, number of arguments, help. A later verb is one entry here."""
+TRANSCRIBE = "transcribe"
+"""The verb that has options of its own, and needs neither a configuration nor torch."""
 
 
 def help_text() -> str:
@@ -226,19 +243,25 @@ def help_text() -> str:
     lines = ["usage: python -m dropasr VERB [options]", "", "verbs:"]
     lines += [f"  {stage.verb:<10} stage {stage.number}: {stage.purpose}" for stage in STAGES]
     lines += [f"  {verb:<10} {text}" for verb, (_, _, text) in VERBS.items()]
+    lines.append(f"  {TRANSCRIBE:<10} FILE…: words of audio files with a package; options of its own, see transcribe --help")
     return "\n".join([*lines, "", options.help_text()])
 
 
 def _run(argv: list[str]) -> None:
-    known = [*BY_VERB, *VERBS]
+    known = [*BY_VERB, *VERBS, TRANSCRIBE]
     if argv[:1] in ([], ["--help"], ["-h"]):
         print(help_text())
         return
     verb = argv[0]
     if verb not in known:
         raise UsageError(f"unknown verb '{verb}': did you mean '{options.nearest(verb, known)}'? See python -m dropasr --help.")
+    if verb == TRANSCRIBE:
+        from dropasr.transcribe import run
+
+        run(argv[1:], Path(os.environ.get(options.CALLER_DIR) or os.getcwd()))
+        return
     most = VERBS[verb][1] if verb in VERBS else 0
-    where = f"'{verb}' takes {'one argument' if most else 'no arguments'} besides options"
+    where = f"'{verb}' takes {('no arguments', 'one argument', 'two arguments')[most]} besides options"
     invocation = options.parse(argv[1:], max_arguments=most, where=where)
     if invocation.wants_help or invocation.wants_list:
         print(help_text() if invocation.wants_help else list_text())
@@ -246,6 +269,9 @@ def _run(argv: list[str]) -> None:
         _stage(verb, invocation)
     else:
         VERBS[verb][0](invocation)
+
+
+_INSTALL = "`transcribe` alone needs what `pip install dropasr[runtime]` brings; all else requirements.txt, as bash run.sh installs it."
 
 
 def _disk_full(error: BaseException) -> bool:
@@ -263,6 +289,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has ended; nothing more can be said there, at the end of the process neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "dropasr").partition(".")[0] == "dropasr":
+            raise
+        print(f"error: the package '{error.name}' is not installed. {_INSTALL}", file=sys.stderr)
+        return 1
     except Exception as error:
         if not _disk_full(error):
             traceback.print_exc()
