@@ -218,18 +218,60 @@ def _package(invocation: Invocation) -> None:
     write_package(config, paths, invocation.arguments[0], (invocation.base / invocation.arguments[1]).resolve(), export)
 
 
+def _export(invocation: Invocation) -> None:
+    """Write what engines run of a row, and compare it with the net in torch."""
+    if len(invocation.arguments) < 2:
+        raise UsageError("row or folder is missing: expected python -m dropasr export ROW DIR [options], such as export dense my-net.")
+    from dropasr.runtime.export import export
+
+    config, paths = load(invocation)
+    log.setup()
+    row, folder = invocation.arguments[0], (invocation.base / invocation.arguments[1]).resolve()
+    exported = export(config, paths, row, folder, invocation.own.get("--licence", ["unknown"])[-1])
+    print(f"{folder}: {', '.join(sorted(exported.files))}, model.json")
+
+
+def _bench(invocation: Invocation) -> None:
+    """Measure exported nets."""
+    if len(invocation.arguments) < 2:
+        raise UsageError(f"expected python -m dropasr bench {'|'.join(BENCHMARKS)} FOLDER... [options], found too few words.")
+    from dropasr.bench.verb import run
+
+    config, paths = load(invocation)
+    log.setup()
+    print(run(config, paths, invocation))
+
+
 def _recipe(invocation: Invocation) -> Path:
     if not invocation.arguments:
         raise UsageError("the folder of the recipe is missing: expected python -m dropasr table RECIPE_DIR, such as recipes/fsdd.")
     return (invocation.base / invocation.arguments[0]).resolve()
 
 
+MANY = 1000
+BENCHMARKS = ("rtf", "roofline", "auto")
+OWN_OPTIONS = {
+    "export": (options.Option("--licence", "TEXT", "licence of the corpus, for the card of the exported net"),),
+    "bench": (
+        options.Option("--engines", "A,B", "engines to measure (default: all that can run)"),
+        options.Option("--repeats", "N", "timed passes (default rtf.repeats of the configuration)"),
+        options.Option("--utterances", "N", "utterances of which the words are compared (default all)"),
+        options.Option("--threads", "T", "threads of an additional measurement of throughput (default 1)"),
+        options.Option("--batch", "B", "utterances at once in it (default 1)"),
+        options.Option("--tolerance", "PERCENT", "of auto: by how much the WER on dev may be above the best (default 0.1)"),
+        options.Option("--under-load", "", "measure although other processes keep the machine busy, and mark the figures"),
+        options.Option("--out", "DIR", "folder of the figures (default bench/ beside the scores of the experiment)"),
+    ),
+}
+"""Options that a verb has beside those of run.sh."""
 VERBS: dict[str, tuple[Callable[[Invocation], None], int, str]] = {
     "plan": (_plan, 0, "check the configuration, say which stages are to do"),
     "list": (_list, 0, "show the stages with what each reads and writes"),
     "stack": (_stack, 0, "say which versions and which search backend are installed"),
     "greedy": (_greedy, 1, "ROW: words and best phones per frame of the first dev utterances, without a search, to find faults"),
     "package": (_package, 2, "ROW DIR: write a folder that `transcribe` needs: net, graph, words, units"),
+    "export": (_export, 2, "ROW DIR: write the net of a row as ONNX and TorchScript, and compare it with the net in torch"),
+    "bench": (_bench, MANY, "rtf|roofline|auto FOLDER...: measure exported nets in engines"),
     "collect": (_collect, 1, "RECIPE_DIR: add this experiment's rows to a recipe"),
     "table": (_table, 1, "RECIPE_DIR: make a recipe's tables from its rows"),
 }
@@ -244,6 +286,8 @@ def help_text() -> str:
     lines += [f"  {stage.verb:<10} stage {stage.number}: {stage.purpose}" for stage in STAGES]
     lines += [f"  {verb:<10} {text}" for verb, (_, _, text) in VERBS.items()]
     lines.append(f"  {TRANSCRIBE:<10} FILE…: words of audio files with a package; options of its own, see transcribe --help")
+    for verb, own in OWN_OPTIONS.items():
+        lines += ["", f"options of {verb} alone:", *(f"  {(option.name + ' ' + option.value).strip():<26} {option.help}" for option in own)]
     return "\n".join([*lines, "", options.help_text()])
 
 
@@ -261,8 +305,9 @@ def _run(argv: list[str]) -> None:
         run(argv[1:], Path(os.environ.get(options.CALLER_DIR) or os.getcwd()))
         return
     most = VERBS[verb][1] if verb in VERBS else 0
-    where = f"'{verb}' takes {('no arguments', 'one argument', 'two arguments')[most]} besides options"
-    invocation = options.parse(argv[1:], max_arguments=most, where=where)
+    takes = {0: "no arguments", 1: "one argument", 2: "two arguments"}.get(most, "arguments")
+    own = OWN_OPTIONS.get(verb, ())
+    invocation = options.parse(argv[1:], max_arguments=most, where=f"'{verb}' takes {takes} besides options", own=own)
     if invocation.wants_help or invocation.wants_list:
         print(help_text() if invocation.wants_help else list_text())
     elif verb in BY_VERB:

@@ -67,6 +67,8 @@ class Invocation:
     arguments: tuple[str, ...]
     base: Path
     """The folder that relative paths were resolved against."""
+    own: dict[str, list[str]]
+    """Values of the options that the verb alone has, by name."""
 
 
 def nearest(word: str, candidates: list[str]) -> str:
@@ -187,14 +189,20 @@ def _settings(values: dict[str, list[str]]) -> tuple[str, ...]:
     return tuple(values.get("--set", []))
 
 
-def parse(argv: list[str], base: Path | None = None, max_arguments: int = 0, where: str = "run.sh takes 'test' or options") -> Invocation:
-    """Read a command line.
+def parse(
+    argv: list[str],
+    base: Path | None = None,
+    max_arguments: int = 0,
+    where: str = "run.sh takes 'test' or options",
+    own: Sequence[Option] = (),
+) -> Invocation:
+    """Read a command line; `own` are options beside those of run.sh.
 
     `base` is the folder of relative paths (default: the caller's folder that run.sh exports, else the current one); up to
     `max_arguments` words may stand beside the options. Raises UsageError quoting the option and naming the nearest valid one.
     """
     base = base or Path(os.environ.get(CALLER_DIR) or os.getcwd())
-    values, arguments = split(argv, max_arguments, where)
+    values, arguments = split(argv, max_arguments, where, (*OPTIONS, *own))
     stage = _stage(values, "--stage", STAGES[0].number)
     stop_stage = _stage(values, "--stop-stage", STAGES[-1].number)
     if stop_stage < stage:
@@ -220,6 +228,7 @@ def parse(argv: list[str], base: Path | None = None, max_arguments: int = 0, whe
         wants_help="--help" in values,
         arguments=tuple(arguments),
         base=base,
+        own={option.name: values[option.name] for option in own if option.name in values},
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY
 
 ORDER = (
-    "errors files log paths workers config scoring data lang models compaction methods decoding runtime training report"
+    "errors files log paths workers config scoring data lang models compaction methods decoding runtime training report bench"
     " stages options stamps transcribe cli __main__"
 ).split()
 PACKAGE = REPOSITORY / "dropasr"

@@ -17,9 +17,13 @@ from typing import Protocol
 import numpy as np
 
 from dropasr.errors import ExportError, UsageError
+from dropasr.files import read_json
 from dropasr.runtime.exported import Exported
+from dropasr.runtime.machine import hardware
 
-DEFAULT = "onnx"
+DEFAULT, AUTO = "onnx", "auto"
+CHOICE = "engine.json"
+"""File of an exported folder that says which engine `python -m dropasr bench auto` found to be the best, and where."""
 
 
 class Engine(Protocol):
@@ -51,9 +55,25 @@ def why_not(name: str, exported: Exported) -> str | None:
     return module.requirement()
 
 
+def chosen_engine(folder: str | Path) -> str:
+    """The engine that was chosen for an exported folder. Raises UsageError where none was, or it was on another processor."""
+    path = Path(folder) / CHOICE
+    remedy = "Choose one on this machine: python -m dropasr bench auto FOLDER, or name the engine."
+    if not path.exists():
+        raise UsageError(f"{path}: no engine was chosen for this folder yet. {remedy}")
+    value = read_json(path)
+    if value["cpu"] != hardware()["cpu"]:
+        raise UsageError(f"{path}: the engine was chosen on another processor ({value['cpu']}). {remedy}")
+    return str(value["engine"])
+
+
 def load_engine(folder: str | Path, name: str = DEFAULT, threads: int = 1, exported: Exported | None = None) -> Engine:
-    """Load an exported net; `exported` is its card, if it was read and verified before. Raises ExportError where the engine cannot run."""
+    """Load an exported net; `auto` is the engine that was chosen for it; `exported` is its card, if it was read and verified before.
+
+    Raises ExportError where the engine cannot run.
+    """
     exported = Exported.read(folder) if exported is None else exported
+    name = chosen_engine(folder) if name == AUTO else name
     reason = why_not(name, exported)
     if reason is not None:
         raise ExportError(f"{folder}: engine '{name}' cannot run it: {reason}. Take another engine.")
