@@ -205,17 +205,20 @@ def _greedy(invocation: Invocation) -> None:
 
 
 def _package(invocation: Invocation) -> None:
-    """Write what transcription needs without torch."""
+    """Write what transcription needs without torch, or what a benchmark needs."""
     if len(invocation.arguments) < 2:
         raise UsageError(
             "row or folder is missing: expected python -m dropasr package ROW DIR [options], such as package dense my-package."
         )
     from dropasr.runtime.export import export
-    from dropasr.runtime.packaging import write_package
+    from dropasr.runtime.packaging import write_bundle, write_package
 
     config, paths = load(invocation)
     log.setup()
-    write_package(config, paths, invocation.arguments[0], (invocation.base / invocation.arguments[1]).resolve(), export)
+    row, folder = invocation.arguments[0], (invocation.base / invocation.arguments[1]).resolve()
+    licence = invocation.own.get("--licence", ["unknown"])[-1]
+    write = write_bundle if "--bench" in invocation.own else write_package
+    write(config, paths, row, folder, lambda *target: export(*target, licence=licence))
 
 
 def _export(invocation: Invocation) -> None:
@@ -250,8 +253,10 @@ def _recipe(invocation: Invocation) -> Path:
 
 MANY = 1000
 BENCHMARKS = ("rtf", "roofline", "auto")
+LICENCE = options.Option("--licence", "TEXT", "licence of the corpus, for the card of the exported net")
 OWN_OPTIONS = {
-    "export": (options.Option("--licence", "TEXT", "licence of the corpus, for the card of the exported net"),),
+    "export": (LICENCE,),
+    "package": (LICENCE, options.Option("--bench", "", "a benchmark instead: the net and bench.py, which needs ONNX Runtime alone")),
     "bench": (
         options.Option("--engines", "A,B", "engines to measure (default: all that can run)"),
         options.Option("--repeats", "N", "timed passes (default rtf.repeats of the configuration)"),

@@ -45,7 +45,7 @@ def weighted(fst: Any, scale: float, insertion_penalty: float) -> Any:
         result.add_state()
     result.start = fst.start
     for state in range(fst.num_states):
-        final = float(fst.final(state))
+        final = fst.final(state).value
         if final != float("inf"):
             result.set_final(state, scale * final)
         for arc in kaldifst.ArcIterator(fst, state):

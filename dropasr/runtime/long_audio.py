@@ -23,8 +23,8 @@ class Piece:
 
 
 def quietest(frames: np.ndarray) -> int:
-    """The middle of the frames in a row that have the least mean log-mel energy. Input `(T, F)`."""
-    level = frames.mean(axis=1, dtype=np.float64)
+    """The middle of the frames in a row with the least energy, in logs that are averaged over them. Input: log-mels `(T, F)`."""
+    level = np.log(np.exp(frames.astype(np.float64)).sum(axis=1))
     width = min(QUIET_FRAMES, len(level))
     sums = np.convolve(level, np.ones(width), mode="valid")
     return int(sums.argmin()) + width // 2

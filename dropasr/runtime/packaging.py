@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from dropasr.runtime.package import (
 logger = get_logger(__name__)
 KEPT = (WHOLE, STREAM, DYNAMIC_INT8, STATIC_INT8)
 """Files of the exported net that run without torch."""
+BENCH = "bench.py"
 Export = Callable[[Config, Paths, str, Path], Any]
 """Writes the exported net of a row into a folder."""
 
@@ -57,21 +59,45 @@ def write_package(config: Config, paths: Paths, row: str, folder: Path, export: 
         raise ConfigError(
             f"a package is searched with kaldi-decoder, which cannot be imported ({error}). pip install kaldi-decoder kaldifst"
         )
-    if folder.exists() and not (folder.is_dir() and (is_package(folder) or not any(folder.iterdir()))):
-        raise DataError(f"{folder}: expected a new or empty folder, or a package to replace, found something else. Name another folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        made = Path(temporary) / "new"
+    with _whole_or_nothing(folder, is_package(folder)) as made:
         export(config, paths, row, made)
         _keep(made)
         add_search(config, paths, row, made)
         write_list(made)
         Package.read(made)
-        _swap(made, folder, Path(temporary) / "old")
-    package = Package.read(folder)
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    logger.info(f"package of '{row}' in {folder}: {size / 1e6:.1f} MB, {len(list(folder.iterdir()))} files")
-    return package
+    logger.info(f"package of '{row}' in {folder}: {_size(folder)}")
+    return Package.read(folder)
+
+
+def write_bundle(config: Config, paths: Paths, row: str, folder: Path, export: Export) -> None:
+    """Write a folder with the exported net of a row and `bench.py`, which measures it on any machine with ONNX Runtime.
+
+    Raises StageError for a row that was not decoded, DataError where `folder` holds something else than such a bundle.
+    """
+    with _whole_or_nothing(folder, (folder / BENCH).is_file()) as made:
+        export(config, paths, row, made)
+        _keep(made)
+        shutil.copyfile(Path(__file__).with_name("bundle_bench.py"), made / BENCH)
+    logger.info(f"benchmark of '{row}' in {folder}: {_size(folder)}. On the other machine: pip install onnxruntime; python {BENCH}")
+
+
+@contextlib.contextmanager
+def _whole_or_nothing(folder: Path, replaces: bool) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place in the end. `replaces`: there is an older one that may go."""
+    if folder.exists() and not (folder.is_dir() and (replaces or not any(folder.iterdir()))):
+        raise DataError(f"{folder}: expected a new or empty folder, or one of this command to replace, found other files. Name another.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        made = Path(temporary) / "new"
+        yield made
+        if folder.exists():
+            os.replace(folder, Path(temporary) / "old")
+        os.replace(made, folder)
+
+
+def _size(folder: Path) -> str:
+    sizes = [path.stat().st_size for path in folder.iterdir()]
+    return f"{sum(sizes) / 1e6:.1f} MB, {len(sizes)} files"
 
 
 def _keep(folder: Path) -> None:
@@ -80,12 +106,6 @@ def _keep(folder: Path) -> None:
     for name in set(exported.files) - set(KEPT):
         (folder / name).unlink()
     exported.write(folder, [name for name in KEPT if name in exported.files])
-
-
-def _swap(made: Path, folder: Path, old: Path) -> None:
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(made, folder)
 
 
 def add_search(config: Config, paths: Paths, row: str, folder: Path) -> None:

@@ -18,10 +18,10 @@ from dropasr.decoding.faster import Path as BestPath
 from dropasr.errors import DataError
 from dropasr.lang.pieces import PieceUnits
 from dropasr.runtime.audio import AudioFile
+from dropasr.runtime.engines import load_engine
 from dropasr.runtime.frontend import Statistics, log_mels
 from dropasr.runtime.long_audio import Piece, pieces
 from dropasr.runtime.package import Package
-from dropasr.runtime.sessions import Scorer
 from dropasr.runtime.word_times import even_spans, group_of_unit, path_posteriors, phone_spans, piece_spans
 
 PIECE_SECONDS = 40.0
@@ -58,7 +58,7 @@ class Recogniser:
     """A package that is ready to transcribe."""
 
     def __init__(self, package: Package, engine: str = "onnx", threads: int = 1) -> None:
-        self.package, self.scorer = package, Scorer(package.folder, package.exported, engine, threads)
+        self.package, self.engine = package, load_engine(package.folder, engine, threads, package.exported)
         settings, exported = package.search, package.exported
         self.search = FasterSearch(package.graph, settings.beam, settings.max_active, settings.min_active)
         self.seconds_per_score = exported.stride * exported.features["frame_shift"]
@@ -72,7 +72,7 @@ class Recogniser:
         audio = AudioFile(Path(path), self.package.exported.sample_rate, channel)
         words: list[Word] = []
         for piece, mean, std in self._pieces(audio, statistics):
-            scores = self.scorer.whole(piece.frames, mean, std)[piece.skip : piece.skip + piece.count]
+            scores = self.engine.scores(piece.frames, mean, std)[piece.skip : piece.skip + piece.count]
             path_ = self.search.decode(scores)
             words += self.words(path_, scores, piece.first * self.package.exported.features["frame_shift"])
         return Transcript(" ".join(word.text for word in words), words, round(audio.seconds, 3), audio.notes)
@@ -151,5 +151,5 @@ class Recogniser:
 
 
 def load(folder: str | Path, engine: str = "onnx", threads: int = 1) -> Recogniser:
-    """A recogniser for the package in `folder`. `engine`: see `dropasr.runtime.sessions.ENGINES`. Raises DataError or ExportError."""
+    """A recogniser for the package in `folder`. `engine`: a file of `dropasr/runtime/engines/`. Raises DataError or ExportError."""
     return Recogniser(Package.read(folder), engine, threads)

@@ -14,6 +14,7 @@ import numpy as np
 from dropasr.decoding.faster import best_path, decodable
 from dropasr.runtime.frontend import log_mels, stream_statistics
 from dropasr.runtime.recogniser import Recogniser, Transcript, Word
+from dropasr.runtime.stream_scores import StreamScores
 from dropasr.runtime.word_times import is_silent
 
 CHUNK_SECONDS = 0.3
@@ -38,7 +39,7 @@ class Stream:
     def __init__(self, recogniser: Recogniser) -> None:
         self._recogniser, exported = recogniser, recogniser.package.exported
         self._shift = exported.features["frame_shift"]
-        self._scorer = recogniser.scorer.stream()
+        self._scorer = StreamScores(recogniser.engine, exported)
         self._statistics = stream_statistics(exported)
         self._chunk = max(1, round(CHUNK_SECONDS / recogniser.seconds_per_score))
         self._decoded = 0  # scores of earlier segments
