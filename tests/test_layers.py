@@ -11,8 +11,8 @@ import pytest
 from conftest import REPOSITORY
 
 ORDER = (
-    "errors files log paths workers config scoring data lang models compaction methods decoding runtime training report bench"
-    " stages options stamps transcribe cli __main__"
+    "errors files log paths workers config scoring data lang models compaction methods decoding runtime training report"
+    " stages options bench stamps transcribe cli __main__"
 ).split()
 PACKAGE = REPOSITORY / "dropasr"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -143,7 +143,8 @@ def write_files(net: AcousticModel, prior: torch.Tensor, card: Exported, folder:
     """Write graphs, weights and card of a net. Static int8 is for nets without recurrence: in others little of it would be static."""
     log_prior, scale = prior.numpy().astype(np.float64), card.acoustic_scale
     whole, _ = write_graph(net, card.stride, log_prior, scale, stream=False)
-    files = {WHOLE: whole, TORCHSCRIPT: torchscript(net, card.stride, prior, scale), DYNAMIC_INT8: dynamic_int8(whole)}
+    small, _ = write_graph(net, card.stride, log_prior, scale, stream=False, for_int8=True)
+    files = {WHOLE: whole, TORCHSCRIPT: torchscript(net, card.stride, prior, scale), DYNAMIC_INT8: dynamic_int8(small)}
     states: list[dict[str, Any]] = []
     if not layout_of(net, card.stride).both_ends:
         files[STREAM], found = write_graph(net, card.stride, log_prior, scale, stream=True)

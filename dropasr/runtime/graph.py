@@ -14,9 +14,13 @@ Shape = Sequence["int | str"]
 
 
 class Graph:
-    """Nodes, constants, inputs and outputs; values are known by the names that the methods return."""
+    """Nodes, constants, inputs and outputs; values are known by the names that the methods return.
 
-    def __init__(self, prefix: str = "v") -> None:
+    `for_int8`: the matrices will be quantised, which changes what is cheap.
+    """
+
+    def __init__(self, prefix: str = "v", for_int8: bool = False) -> None:
+        self.for_int8 = for_int8
         self._prefix = prefix
         self._nodes: list[Any] = []
         self._constants: list[Any] = []

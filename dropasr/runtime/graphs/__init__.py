@@ -114,13 +114,15 @@ def layout_of(net: AcousticModel, stride: int) -> Layout:
     return graphs_of(net).layout(net, stride)
 
 
-def write_graph(net: AcousticModel, stride: int, log_prior: np.ndarray, scale: float, stream: bool) -> tuple[bytes, list[State]]:
+def write_graph(
+    net: AcousticModel, stride: int, log_prior: np.ndarray, scale: float, stream: bool, for_int8: bool = False
+) -> tuple[bytes, list[State]]:
     """The ONNX file of a net for whole utterances or for a stream, and the states of the latter.
 
     `log_prior` `(K,)` or `()`; `scale` multiplies what the graph gives. The normalised frames are those of `normalise`, the windows those
-    that the net itself reads.
+    that the net itself reads. `for_int8`: it will be quantised.
     """
-    module, graph = graphs_of(net), Graph()
+    module, graph = graphs_of(net), Graph(for_int8=for_int8)
     layout = module.layout(net, stride)
     num_features, num_outputs = net.dims["num_features"], net.dims["num_outputs"]
     frames = graph.input("window" if stream else "features", ("frames", num_features))

@@ -18,8 +18,11 @@ from dropasr.models.recurrence import Recurrence
 from dropasr.runtime.graph import Graph
 from dropasr.runtime.graphs import Layout, State, States
 
-SCAN_COST = 90_000
-"""Multiply-adds that a processor does in the time that a step of a Scan takes beside its products (measured: about 3.6 µs)."""
+SCAN_COST = {False: (1.0, 90_000), True: (2.0, 300_000)}
+"""What a step of a Scan costs in multiply-adds of the operator, in float32 and (True) in int8: a factor for its own, and a constant.
+
+Measured at one thread, 64 to 768 cells; in int8 the operator is one kernel, where a Scan quantises the inputs of two products a step.
+"""
 
 
 def layout(net: Lstm, stride: int) -> Layout:
@@ -42,10 +45,11 @@ def _gates(tensor: torch.Tensor | np.ndarray, order: Sequence[int]) -> np.ndarra
     return np.concatenate([blocks[number] for number in order])
 
 
-def folds(half: Recurrence) -> bool:
+def folds(half: Recurrence, int8: bool = False) -> bool:
     """Whether the recurrent matrix and the projection are multiplied out. A learned first output need not be `P m` for any m."""
     cells, outputs = half.cells, half.outputs
-    return half.first_output is None and 4 * cells * cells <= 5 * cells * outputs + SCAN_COST
+    factor, constant = SCAN_COST[int8]
+    return half.first_output is None and 4 * cells * cells <= factor * 5 * cells * outputs + constant
 
 
 def _states(half: Recurrence, name: str, outputs: int) -> tuple[State, State]:
@@ -126,7 +130,7 @@ def _half(graph: Graph, half: Recurrence, inputs: str, name: str, backward: bool
     """What one direction of a layer passes up, `(S, R)`."""
     if half.weight_hr is None:
         outputs = _operator(graph, half, _double(half.weight_hh), inputs, name, backward, states)
-    elif folds(half):
+    elif folds(half, graph.for_int8):
         projection = _double(half.weight_hr)
         cells = _operator(graph, half, _double(half.weight_hh) @ projection, inputs, name, backward, states)
         outputs = graph.affine(cells, projection.T)
