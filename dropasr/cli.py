@@ -271,12 +271,71 @@ def _budget(invocation: Invocation) -> None:
         print(line)
 
 
+def _package(invocation: Invocation) -> None:
+    """Write what transcription needs without torch, or what a benchmark needs."""
+    if len(invocation.arguments) < 2:
+        raise UsageError(
+            "row or folder is missing: expected python -m dropasr package ROW DIR [options], such as package dense my-package."
+        )
+    from dropasr.runtime.export import export
+    from dropasr.runtime.packaging import write_bundle, write_package
+
+    config, paths = load(invocation)
+    log.setup()
+    row, folder = invocation.arguments[0], (invocation.base / invocation.arguments[1]).resolve()
+    licence = invocation.own.get("--licence", ["unknown"])[-1]
+    write = write_bundle if "--bench" in invocation.own else write_package
+    write(config, paths, row, folder, lambda *target: export(*target, licence=licence))
+
+
+def _export(invocation: Invocation) -> None:
+    """Write what engines run of a row, and compare it with the net in torch."""
+    if len(invocation.arguments) < 2:
+        raise UsageError("row or folder is missing: expected python -m dropasr export ROW DIR [options], such as export dense my-net.")
+    from dropasr.runtime.export import export
+
+    config, paths = load(invocation)
+    log.setup()
+    row, folder = invocation.arguments[0], (invocation.base / invocation.arguments[1]).resolve()
+    exported = export(config, paths, row, folder, invocation.own.get("--licence", ["unknown"])[-1])
+    print(f"{folder}: {', '.join(sorted(exported.files))}, model.json")
+
+
+def _bench(invocation: Invocation) -> None:
+    """Measure exported nets."""
+    if len(invocation.arguments) < 2:
+        raise UsageError(f"expected python -m dropasr bench {'|'.join(BENCHMARKS)} FOLDER... [options], found too few words.")
+    from dropasr.bench.verb import run
+
+    config, paths = load(invocation)
+    log.setup()
+    print(run(config, paths, invocation))
+
+
 def _recipe(invocation: Invocation) -> Path:
     if not invocation.arguments:
         raise UsageError("the folder of the recipe is missing: expected python -m dropasr table RECIPE_DIR, such as recipes/fsdd.")
     return (invocation.base / invocation.arguments[0]).resolve()
 
 
+MANY = 1000
+BENCHMARKS = ("rtf", "roofline", "auto")
+LICENCE = options.Option("--licence", "TEXT", "licence of the corpus, for the card of the exported net")
+OWN_OPTIONS = {
+    "export": (LICENCE,),
+    "package": (LICENCE, options.Option("--bench", "", "a benchmark instead: the net and bench.py, which needs ONNX Runtime alone")),
+    "bench": (
+        options.Option("--engines", "A,B", "engines to measure (default: all that can run)"),
+        options.Option("--repeats", "N", "timed passes (default rtf.repeats of the configuration)"),
+        options.Option("--utterances", "N", "utterances of which the words are compared (default all)"),
+        options.Option("--threads", "T", "threads of an additional measurement of throughput (default 1)"),
+        options.Option("--batch", "B", "utterances at once in it (default 1)"),
+        options.Option("--tolerance", "PERCENT", "of auto: by how much the WER on dev may be above the best (default 0.1)"),
+        options.Option("--under-load", "", "measure although other processes keep the machine busy, and mark the figures"),
+        options.Option("--out", "DIR", "folder of the figures (default bench/ beside the scores of the experiment)"),
+    ),
+}
+"""Options that a verb has beside those of run.sh."""
 VERBS: dict[str, tuple[Callable[[Invocation], None], int, str]] = {
     "plan": (_plan, 0, "check the configuration, say which stages are to do"),
     "list": (_list, 0, "show the stages with what each reads and writes"),
@@ -287,10 +346,15 @@ VERBS: dict[str, tuple[Callable[[Invocation], None], int, str]] = {
     "row": (_row, 0, "train the one net of the table that --row names"),
     "jobs": (_jobs, 0, "print a command for every net of the table that is not trained yet"),
     "rates": (_rates, 1, "RECIPE_DIR: search the learning rates of its families.yaml on dev, write them to its rates/"),
+    "package": (_package, 2, "ROW DIR: write a folder that `transcribe` needs: net, graph, words, units"),
+    "export": (_export, 2, "ROW DIR: write the net of a row as ONNX and TorchScript, and compare it with the net in torch"),
+    "bench": (_bench, MANY, "rtf|roofline|auto FOLDER...: measure exported nets in engines"),
     "collect": (_collect, 1, "RECIPE_DIR: add this experiment's rows to a recipe"),
     "table": (_table, 1, "RECIPE_DIR: make a recipe's tables from its rows"),
 }
 """Verbs besides the nine stages: function, number of arguments, help. A later verb is one entry here."""
+TRANSCRIBE = "transcribe"
+"""The verb that has options of its own, and needs neither a configuration nor torch."""
 
 
 def help_text() -> str:
@@ -298,20 +362,29 @@ def help_text() -> str:
     lines = ["usage: python -m dropasr VERB [options]", "", "verbs:"]
     lines += [f"  {stage.verb:<11} stage {stage.number}: {stage.purpose}" for stage in STAGES]
     lines += [f"  {verb:<11} {text}" for verb, (_, _, text) in VERBS.items()]
+    lines.append(f"  {TRANSCRIBE:<11} FILE…: words of audio files with a package; options of its own, see transcribe --help")
+    for verb, own in OWN_OPTIONS.items():
+        lines += ["", f"options of {verb} alone:", *(f"  {(option.name + ' ' + option.value).strip():<26} {option.help}" for option in own)]
     return "\n".join([*lines, "", options.help_text()])
 
 
 def _run(argv: list[str]) -> None:
-    known = [*BY_VERB, *VERBS]
+    known = [*BY_VERB, *VERBS, TRANSCRIBE]
     if argv[:1] in ([], ["--help"], ["-h"]):
         print(help_text())
         return
     verb = argv[0]
     if verb not in known:
         raise UsageError(f"unknown verb '{verb}': did you mean '{options.nearest(verb, known)}'? See python -m dropasr --help.")
+    if verb == TRANSCRIBE:
+        from dropasr.transcribe import run
+
+        run(argv[1:], Path(os.environ.get(options.CALLER_DIR) or os.getcwd()))
+        return
     most = VERBS[verb][1] if verb in VERBS else 0
-    where = f"'{verb}' takes {'one argument' if most else 'no arguments'} besides options"
-    invocation = options.parse(argv[1:], max_arguments=most, where=where)
+    takes = {0: "no arguments", 1: "one argument", 2: "two arguments"}.get(most, "arguments")
+    own = OWN_OPTIONS.get(verb, ())
+    invocation = options.parse(argv[1:], max_arguments=most, where=f"'{verb}' takes {takes} besides options", own=own)
     if verb not in ("budget", "compact-net"):
         options.refuse_budget(invocation)
     if invocation.wants_help or invocation.wants_list:
@@ -320,6 +393,9 @@ def _run(argv: list[str]) -> None:
         _stage(verb, invocation)
     else:
         VERBS[verb][0](invocation)
+
+
+_INSTALL = "`transcribe` alone needs what `pip install dropasr[runtime]` brings; all else requirements.txt, as bash run.sh installs it."
 
 
 def _disk_full(error: BaseException) -> bool:
@@ -340,6 +416,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has ended; nothing more can be said there, at the end of the process neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "dropasr").partition(".")[0] == "dropasr":
+            raise
+        print(f"error: the package '{error.name}' is not installed. {_INSTALL}", file=sys.stderr)
+        return 1
     except Exception as error:
         if not _disk_full(error):
             traceback.print_exc()

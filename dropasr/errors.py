@@ -32,6 +32,10 @@ class CheckpointError(DropasrError):
     """A checkpoint that is missing, damaged, or belongs to another net."""
 
 
+class ExportError(DropasrError):
+    """An exported net that is missing, damaged, or does not give what the net it was made of gives."""
+
+
 class CompactionError(DropasrError):
     """A compaction that would not leave the outputs as they were, or that cannot meet its budget."""
 

@@ -11,6 +11,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Sequence
 
 from dropasr.errors import UsageError
 from dropasr.stages import STAGES, list_text
@@ -47,7 +48,6 @@ OPTIONS = (
     Option("--list", "", "show the stages with what each reads and writes, and stop"),
     Option("--help", "", "show this text, and stop"),
 )
-_BY_NAME = {option.name: option for option in OPTIONS}
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class Invocation:
     arguments: tuple[str, ...]
     base: Path
     """The folder that relative paths were resolved against."""
+    own: dict[str, list[str]]
+    """Values of the options that the verb alone has, by name."""
 
 
 def nearest(word: str, candidates: list[str]) -> str:
@@ -94,22 +96,25 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
-def _split(argv: list[str], max_arguments: int, where: str) -> tuple[dict[str, list[str]], list[str]]:
-    """Values by option name, and the arguments that are no options."""
+def split(
+    argv: list[str], max_arguments: int, where: str, options: Sequence[Option] = OPTIONS, help_command: str = "bash run.sh --help"
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Values by option name, and the arguments that are no options. Raises UsageError that names the nearest valid option."""
+    by_name = {option.name: option for option in options}
     values: dict[str, list[str]] = {}
     arguments: list[str] = []
     rest = list(argv)
     while rest:
         word = rest.pop(0)
-        if not word.startswith("-"):
+        if not word.startswith("-") or word == "-":
             if len(arguments) == max_arguments:
-                raise UsageError(f"unexpected argument '{word}': {where}. Options begin with '--'; bash run.sh --help lists them.")
+                raise UsageError(f"unexpected argument '{word}': {where}. Options begin with '--'; {help_command} lists them.")
             arguments.append(word)
             continue
         name, equals, value = word.partition("=")
-        option = _BY_NAME.get("--help" if name == "-h" else name)
+        option = by_name.get("--help" if name == "-h" else name)
         if option is None:
-            raise UsageError(f"unknown option '{name}': did you mean '{nearest(name, list(_BY_NAME))}'? See bash run.sh --help.")
+            raise UsageError(f"unknown option '{name}': did you mean '{nearest(name, list(by_name))}'? See {help_command}.")
         if not option.value:
             if equals:
                 raise UsageError(f"option '{option.name}' takes no value, found '{word}': write '{option.name}' alone.")
@@ -125,7 +130,8 @@ def _split(argv: list[str], max_arguments: int, where: str) -> tuple[dict[str, l
     return values, arguments
 
 
-def _number(values: dict[str, list[str]], name: str, default: int, least: int) -> int:
+def whole_number(values: dict[str, list[str]], name: str, default: int, least: int) -> int:
+    """The value of an option that takes a whole number. Raises UsageError quoting it."""
     text = values.get(name, [str(default)])[-1]
     if not (text.isascii() and text.isdigit()) or int(text) < least:
         raise UsageError(f"option '{name}': expected a whole number of at least {least}, found '{text}'; the default is {default}.")
@@ -199,20 +205,26 @@ def _settings(values: dict[str, list[str]]) -> tuple[str, ...]:
     return tuple(values.get("--set", []))
 
 
-def parse(argv: list[str], base: Path | None = None, max_arguments: int = 0, where: str = "run.sh takes 'test' or options") -> Invocation:
-    """Read a command line.
+def parse(
+    argv: list[str],
+    base: Path | None = None,
+    max_arguments: int = 0,
+    where: str = "run.sh takes 'test' or options",
+    own: Sequence[Option] = (),
+) -> Invocation:
+    """Read a command line; `own` are options beside those of run.sh.
 
     `base` is the folder of relative paths (default: the caller's folder that run.sh exports, else the current one); up to
     `max_arguments` words may stand beside the options. Raises UsageError quoting the option and naming the nearest valid one.
     """
     base = base or Path(os.environ.get(CALLER_DIR) or os.getcwd())
-    values, arguments = _split(argv, max_arguments, where)
+    values, arguments = split(argv, max_arguments, where, (*OPTIONS, *own))
     stage = _stage(values, "--stage", STAGES[0].number)
     stop_stage = _stage(values, "--stop-stage", STAGES[-1].number)
     if stop_stage < stage:
         raise UsageError(f"option '--stop-stage': {stop_stage} lies before '--stage {stage}'; the nearest stage is {stage}.")
-    seed = _number(values, "--seed", 1, 0)
-    nj = _number(values, "--nj", len(os.sched_getaffinity(0)), 1)
+    seed = whole_number(values, "--seed", 1, 0)
+    nj = whole_number(values, "--nj", len(os.sched_getaffinity(0)), 1)
     settings = _settings(values)
     wants_text = "--help" in values or "--list" in values
     conf = REPOSITORY / "conf" / "synth_commands.yaml" if wants_text else _conf(values, base)
@@ -235,6 +247,7 @@ def parse(argv: list[str], base: Path | None = None, max_arguments: int = 0, whe
         wants_help="--help" in values,
         arguments=tuple(arguments),
         base=base,
+        own={option.name: values[option.name] for option in own if option.name in values},
     )
 
 

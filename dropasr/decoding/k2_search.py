@@ -13,8 +13,9 @@ import torch
 
 from dropasr.config import DecodeConfig
 from dropasr.decoding import k2_lattice
+from dropasr.decoding.faster import MIN_ACTIVE
 from dropasr.decoding.k2_lattice import best_paths, dense
-from dropasr.decoding.search import MIN_ACTIVE, PARTIAL_PATH, PLAIN, Hypothesis, Weights, batches_by_frames, check_scores
+from dropasr.decoding.search import PARTIAL_PATH, PLAIN, Hypothesis, Weights, batches_by_frames, check_scores
 from dropasr.lang.fst import FINAL, Arcs
 from dropasr.lang.graph_k2 import FILE_NAME, K2Graph
 from dropasr.log import get_logger

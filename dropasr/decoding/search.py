@@ -17,9 +17,6 @@ from dropasr.lang.graph_build import check_graph
 from dropasr.lang.pieces import PieceUnits, load_units
 from dropasr.lang.units import OutputUnits
 
-MIN_ACTIVE = 30
-"""States that stay active in a frame whatever the beam."""
-
 PARTIAL_PATH = "utterance %d of the batch: no path reaches the end of the graph; the best partial path is taken"
 """Warning of every backend."""
 

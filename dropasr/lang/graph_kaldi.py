@@ -36,6 +36,24 @@ def graph_size(fst: Any) -> tuple[int, int]:
     return states, sum(fst.num_arcs(state) for state in range(states))
 
 
+def weighted(fst: Any, scale: float, insertion_penalty: float) -> Any:
+    """The graph with all its costs times `scale`, and `insertion_penalty` (natural log) more for each word."""
+    import kaldifst
+
+    result = kaldifst.StdVectorFst()
+    for _ in range(fst.num_states):
+        result.add_state()
+    result.start = fst.start
+    for state in range(fst.num_states):
+        final = fst.final(state).value
+        if final != float("inf"):
+            result.set_final(state, scale * final)
+        for arc in kaldifst.ArcIterator(fst, state):
+            cost = scale * arc.weight.value + (insertion_penalty if arc.olabel else 0.0)
+            result.add_arc(state, kaldifst.StdArc(arc.ilabel, arc.olabel, cost, arc.nextstate))
+    return result
+
+
 def save_graph(path: Path, fst: Any) -> None:
     """Write OpenFst's binary form."""
     with atomic_path(path) as temporary:

@@ -13,13 +13,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from dropasr.config import Config
 from dropasr.errors import ConfigError, DataError
 from dropasr.files import read_json, write_bytes, write_json, write_text
 from dropasr.lang.units import OutputUnits
 from dropasr.log import get_logger
+
+if TYPE_CHECKING:
+    from dropasr.config import Config
+
 
 logger = get_logger(__name__)
 BLANK = 0

@@ -14,6 +14,7 @@ import dropasr
 from dropasr import workers
 from dropasr.config import Config, Row, rows
 from dropasr.data.store import FrameStore
+from dropasr.decoding.graphs import provide_own_graph
 from dropasr.decoding.likelihoods import prior_path
 from dropasr.decoding.rescore import graph_folder, rescoring_models
 from dropasr.decoding.search import choose_backend
@@ -23,7 +24,6 @@ from dropasr.lang.graph_build import FILE_NAMES
 from dropasr.log import get_logger, progress
 from dropasr.paths import Paths
 from dropasr.training.decode_parts import Part, decode_part, make_prior
-from dropasr.training.decoding_graphs import provide_own_graph
 from dropasr.training.row_evaluation import RowEvaluation, evaluation_sets, net_identity
 from dropasr.training.rows import is_trained
 

@@ -17,6 +17,7 @@ import torch
 from dropasr.config import Config, TrainConfig
 from dropasr.data.batches import FrameSampler
 from dropasr.data.store import FrameStore
+from dropasr.decoding.graphs import make_graphs
 from dropasr.decoding.search import choose_backend
 from dropasr.files import atomic_path, hash_of, sha256_bytes, sha256_file, write_json
 from dropasr.lang.graph import installed_backends
@@ -31,7 +32,6 @@ from dropasr.models.feedforward import FeedForward
 from dropasr.paths import Paths
 from dropasr.training.checkpoints import remove_training
 from dropasr.training.ctc_targets import prepare_targets
-from dropasr.training.decoding_graphs import make_graphs
 from dropasr.training.gaussians import Gaussians, biphone_statistics
 from dropasr.training.labelling import Labeller, NetScorer, Scorer, Split
 from dropasr.training.loop import Samplers, Trainer

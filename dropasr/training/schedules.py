@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 
 from dropasr.config import TrainConfig
+from dropasr.runtime.machine import has_bfloat16
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -17,16 +16,6 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
         return config.learning_rate
     share = (progress - config.constant_share) / (1 - config.constant_share)
     return config.learning_rate * config.final_learning_rate**share
-
-
-@lru_cache(maxsize=1)
-def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 natively (otherwise autocast is slower than float32)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def autocast(precision: str) -> contextlib.AbstractContextManager:

@@ -10,7 +10,8 @@ import torch
 
 from dropasr.runtime import busy
 from dropasr.runtime.busy import BUSY_SHARE, busy_share
-from dropasr.runtime.rtf import hardware, one_core, order_of_pass
+from dropasr.runtime.machine import hardware, joules, pinned
+from dropasr.runtime.timing import order_of_pass
 
 
 def test_hardware_names_the_processor_and_no_machine():
@@ -22,7 +23,7 @@ def test_hardware_names_the_processor_and_no_machine():
 
 def test_one_core_is_left_as_it_was_found():
     threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
-    with pytest.raises(ZeroDivisionError), one_core():
+    with pytest.raises(ZeroDivisionError), pinned():
         assert torch.get_num_threads() == 1 and len(os.sched_getaffinity(0)) == 1
         raise ZeroDivisionError
     assert (torch.get_num_threads(), os.sched_getaffinity(0)) == (threads, cores)
@@ -71,3 +72,13 @@ def test_no_net_always_follows_the_same_one(count: int):
     for before, after in zip(sequence, sequence[1:]):
         followed[after].add(before)
     assert all(len(before) > 1 for name, before in followed.items() if name != sequence[0])
+
+
+def test_energy_of_packages_is_added_up(tmp_path: Path):
+    assert joules(tmp_path) is None
+    for name, value in (("intel-rapl:0", 3_000_000), ("intel-rapl:1", 500_000), ("intel-rapl:0:0", 9_000_000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text(f"{value}\n")
+    assert joules(tmp_path) == 3.5
+    (tmp_path / "intel-rapl:1" / "energy_uj").unlink()
+    assert joules(tmp_path) is None

@@ -1,0 +1,16 @@
+"""ONNX Runtime, int8 dynamic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dropasr.runtime.engines.base_onnx import OnnxEngine, requirement
+from dropasr.runtime.exported import DYNAMIC_INT8, Exported
+
+TITLE, FILE = "ONNX Runtime, int8 dynamic", DYNAMIC_INT8
+__all__ = ["requirement"]
+
+
+def load(folder: Path, exported: Exported, threads: int) -> OnnxEngine:
+    """The net of an exported folder."""
+    return OnnxEngine(folder, exported, FILE, threads)
