@@ -18,6 +18,8 @@ BLOCK_SECONDS = 10.0
 """Audio in memory at once."""
 RATES = (1000, 768_000)
 """Sample rates in Hz beyond which a header is taken for damaged."""
+_OGG_PAGE = 65_307
+"""Bytes of the largest page of an Ogg file."""
 _MAGIC = {b"RIFF", b"fLaC", b"OggS", b"FORM", b"NIST", b"caff", b"RF64", b".snd"}
 
 
@@ -84,10 +86,14 @@ class AudioFile:
             raise DataError(f"{self.path}: expected an audio file, found {what}. Check the file.") from None
 
     def _check_length(self, frames: int) -> None:
-        """Refuse a file without samples, and a WAV file that is shorter than its header says."""
+        """Refuse a file without samples, a WAV file that is shorter than its header says, an Ogg file without its end."""
         declared = declared_wav_samples(self.path)
         if declared is not None and frames < declared:
             raise self._truncated(declared, frames)
+        if _ends_early(self.path):
+            raise DataError(
+                f"{self.path}: expected the last page of an Ogg stream, found none: it is truncated. Replace it by an intact copy."
+            )
         if frames <= 0:
             raise DataError(f"{self.path}: the file holds no samples. Replace it by an intact copy.")
 
@@ -111,6 +117,17 @@ class AudioFile:
                 raise self._truncated(file.frames, found)
             if resampler is not None:
                 yield resampler.finish()
+
+
+def _ends_early(path: Path) -> bool:
+    """Whether this is an Ogg file whose last page is not marked as such (RFC 3533)."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"OggS":
+            return False
+        file.seek(max(0, path.stat().st_size - _OGG_PAGE))
+        tail = file.read()
+    page = tail.rfind(b"OggS")
+    return page < 0 or len(tail) < page + 6 or not tail[page + 5] & 4
 
 
 def _is_text(path: Path) -> bool:

@@ -144,9 +144,10 @@ def is_silent(units: np.ndarray, table: Table) -> np.ndarray:
 def path_posteriors(scores: np.ndarray, units: np.ndarray, log_prior: np.ndarray, scale: float, groups: np.ndarray) -> np.ndarray:
     """For each frame the net's posterior of the phone (all of its units together) or piece that the path takes, `(T,)`.
 
-    `scores` `(T, K)`: scale times log posterior minus log prior.
+    `scores` `(T, K)`: scale times log posterior minus log prior, from which the posterior is had back without looking at other units.
     """
-    logits = scores / scale + log_prior
-    posteriors = np.exp(logits - logits.max(axis=1, keepdims=True))
-    same = groups[None, :] == groups[units][:, None]
-    return (posteriors * same).sum(axis=1) / posteriors.sum(axis=1)
+    own, found = groups[units], np.zeros(len(units))
+    for group in np.unique(own):
+        frames, members = np.flatnonzero(own == group), np.flatnonzero(groups == group)
+        found[frames] = np.exp(scores[np.ix_(frames, members)] / scale + log_prior[members]).sum(axis=1)
+    return found

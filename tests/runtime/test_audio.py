@@ -48,6 +48,9 @@ def test_damaged_files_are_refused_by_name(tmp_path, samples):
     soundfile.write(tmp_path / "whole.wav", samples, RATE)
     soundfile.write(tmp_path / "whole.flac", samples, RATE)
     wav, flac = (tmp_path / "whole.wav").read_bytes(), (tmp_path / "whole.flac").read_bytes()
+    soundfile.write(tmp_path / "whole.ogg", samples, RATE)
+    assert len(read(AudioFile(tmp_path / "whole.ogg", RATE))) == len(samples)
+    ogg = (tmp_path / "whole.ogg").read_bytes()
     damaged = {
         "empty.wav": (b"", "the file is empty"),
         "notes.wav": (b"these are the notes of a meeting\n", r"something else \(text\)"),
@@ -55,6 +58,7 @@ def test_damaged_files_are_refused_by_name(tmp_path, samples):
         "header.wav": (wav[:44], "truncated|no samples"),
         "cut.wav": (wav[: len(wav) // 2], f"expected {len(samples)} samples .* truncated"),
         "head.wav": (wav[:20], "damaged or truncated"),
+        "cut.ogg": (ogg[: len(ogg) // 2], "truncated"),
         "cut.flac": (flac[: len(flac) // 2], "truncated"),
         "none.wav": (wav[:40] + bytes(4), "no samples"),
     }
