@@ -25,17 +25,18 @@ import torch
 from dropasr.cli import load
 from dropasr.config import Config, has_own_graph, rows
 from dropasr.data.store import FrameStore
+from dropasr.decoding.graphs import make_graphs
 from dropasr.decoding.likelihoods import load_log_prior, log_likelihoods
 from dropasr.decoding.search import load_search
+from dropasr.errors import DropasrError
 from dropasr.lang.build import build
 from dropasr.lang.lexicon import Lexicon
 from dropasr.lang.pieces import load_units
 from dropasr.models.checkpoint import load_net
 from dropasr.options import parse
 from dropasr.paths import Paths
-from dropasr.runtime.rtf import one_core
+from dropasr.runtime.machine import pinned
 from dropasr.scoring.wer import score
-from dropasr.training.decoding_graphs import make_graphs
 
 BACKENDS = ("k2", "kaldi")
 
@@ -83,7 +84,7 @@ def main() -> int:
     words, rates = {}, {}
     for backend in BACKENDS:
         search = load_search(target, config.decode.model_copy(update={"backend": backend}), spoken.lang / "words.txt")
-        with one_core(), torch.no_grad():
+        with pinned(), torch.no_grad():
             begin = time.perf_counter()
             words[backend] = {id_: search.decode([item])[0].words for id_, item in zip(store.ids, scores)}
             taken = time.perf_counter() - begin
@@ -98,4 +99,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except DropasrError as error:
+        sys.exit(f"error: {error}")

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from dropasr.runtime.busy import BUSY_SHARE, busy_share
-from dropasr.runtime.rtf import hardware, one_core
+from dropasr.runtime.machine import hardware, pinned
 
 MULTIPLES = (4, 8, 16, 32)
 REACH, CALL_SECONDS = 16, 2e-3
@@ -90,7 +90,7 @@ def main() -> int:
     if busy > BUSY_SHARE:
         print(f"other processes use {100 * busy:.0f} % of one core: times are relative to the others of their turn, and noisier")
     worth = []
-    with one_core(), torch.inference_mode():
+    with pinned(), torch.inference_mode():
         for rows in map(int, options.rows.split(",")):
             centres = np.linspace(low + REACH, high - REACH, options.centres).round().astype(int).tolist()
             windows = [window(options.kind, centre, rows, options.repeats, rng) for centre in centres]

@@ -17,7 +17,7 @@ import torch
 
 from dropasr.adapt.adapter import Adapter
 from dropasr.models.base import AcousticModel
-from dropasr.runtime.rtf import one_core
+from dropasr.runtime.machine import pinned
 
 TOLERANCE = 0.05
 """What two measurements of one net may differ by; a found net counts as within its budget up to this."""
@@ -63,7 +63,7 @@ def _seconds(call: Call, count: int) -> float:
 @torch.no_grad()
 def interleaved(calls: Sequence[Call], repeats: int = REPEATS) -> list[list[float]]:
     """Seconds of a call, `repeats` per function, in turns on one thread of one core, after a warm-up."""
-    with one_core():
+    with pinned():
         for call in calls:
             _seconds(call, 2)
         counts = [max(1, round(CALL_SECONDS / max(_seconds(call, 1), 1e-7))) for call in calls]
