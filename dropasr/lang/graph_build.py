@@ -21,7 +21,7 @@ from dropasr.log import get_logger
 _log = get_logger(__name__)
 INDEX = "graphs.json"
 FILE_NAMES = {"k2": graph_k2.FILE_NAME, "kaldi": graph_kaldi.FILE_NAME}
-CONSTRUCTION = 1
+CONSTRUCTION = 2
 """Counts the ways in which graphs were made from the same inputs; a new one makes all graphs anew."""
 
 

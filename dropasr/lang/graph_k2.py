@@ -102,12 +102,16 @@ def _olabels(fsa: Any) -> tuple[np.ndarray, list[tuple[int, ...]]]:
 
 
 def build_k2_graph(transducers: Transducers) -> K2Graph:
-    """Compose, determinise, remove epsilons, sort."""
+    """Compose, determinise, remove epsilons, sort.
+
+    Without weight pushing k2's determinisation delays scores until a word is known, and the search prunes by what it has seen so far.
+    """
     import k2
 
+    pushing = k2.DeterminizeWeightPushingType.kLogWeightPushing
     grammar = k2.arc_sort(k2.Fsa.from_openfst(transducers.grammar, acceptor=False))
     graph = k2.compose(_transducer(transducers.lexicon), grammar)
-    graph = k2.arc_sort(k2.connect(k2.determinize(_without_epsilons(graph))))
+    graph = k2.arc_sort(k2.connect(k2.determinize(_without_epsilons(graph), pushing)))
     graph = _without_epsilons(k2.compose(_transducer(transducers.context), graph))
     graph = _without_epsilons(k2.compose(_transducer(transducers.hmm), graph))
     olabel, sequences = _olabels(graph)

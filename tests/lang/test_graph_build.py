@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -103,6 +104,24 @@ def test_a_killed_build_leaves_no_index_entry(tmp_path, make, monkeypatch):
     monkeypatch.undo()
     index = build_graphs(tmp_path / "folder", make(), BACKENDS[:1])
     assert json.loads((tmp_path / "folder" / INDEX).read_text()) == index
+
+
+@pytest.mark.skipif("k2" not in BACKENDS, reason="k2 is not installed")
+def test_a_graph_of_k2_says_what_a_word_costs_before_the_word_is_known(tmp_path):
+    """Words that begin alike: the first phone costs what all of its words together have, minus log P, and not nothing until they differ."""
+    lexicon = Lexicon.from_mapping({"rare": "A B C", "seldom": "A B D", "usual": "E F"})
+    units = OutputUnits(tuple(lexicon.phones), 1, 1)
+    estimate([["usual"]] * 98 + [["rare"], ["seldom"]], 1, "witten_bell", lexicon.entries).to_arpa(tmp_path / "lm.arpa")
+    graph.save_words(tmp_path / "words.txt", graph.word_symbols(lexicon))
+    transducers = graph.make_transducers(lexicon, units, 0.5, tmp_path / "lm.arpa", tmp_path / "words.txt")
+    build_graphs(tmp_path / "graph", transducers, ["k2"])
+    arcs = K2Graph.load(tmp_path / "graph" / FILE_NAMES["k2"]).arcs
+    starts = [(int(unit), float(score)) for src, unit, score in zip(arcs.src, arcs.ilabel, arcs.score) if src == 0 and unit >= 0]
+    first = {units.phone_of(unit): score for unit, score in starts}
+    found = re.findall(r"^(\S+)\t(rare|seldom|usual)", (tmp_path / "lm.arpa").read_text(), re.MULTILINE)
+    probability = {word: 10 ** float(value) for value, word in found}
+    wanted = (probability["rare"] + probability["seldom"]) / probability["usual"]
+    assert np.exp(first["A"] - first["E"]) == pytest.approx(wanted, rel=1e-3)
 
 
 def test_word_sequences_are_numbered_by_content():
