@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from stages_case import Experiment
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported
 
@@ -46,3 +50,19 @@ def tiny_yaml(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def experiment(tiny_yaml: Callable[..., Path], tmp_path: Path) -> Experiment:
+    """A small experiment in a temporary folder."""
+    from stages_case import Experiment
+
+    return Experiment(tiny_yaml(), tmp_path)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Verbs of the stages that really ran; each only writes the outputs that it declares."""
+    from stages_case import replace_stages
+
+    return replace_stages(monkeypatch)

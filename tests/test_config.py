@@ -8,9 +8,9 @@ import pytest
 from conftest import REPOSITORY
 
 from dropasr import stamps
-from dropasr.cli import check_components, load
 from dropasr.config import Config, load_config, parse_options, read_layers, rows
 from dropasr.errors import ConfigError
+from dropasr.invocation import check_components, load
 from dropasr.methods import makes_smaller
 from dropasr.models import build_model
 from dropasr.options import parse
