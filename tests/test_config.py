@@ -180,6 +180,14 @@ def test_all_methods_may_stand_in_one_table(corpus: str, model: str):
     assert smoke.experiment.compact == config.experiment.compact
 
 
+@pytest.mark.parametrize("model", ["feedforward", "lstm"])
+def test_estimators_may_stand_beside_the_methods_that_remove_by_rank(model: str):
+    names = [path.stem for path in METHODS if path.stem.startswith(("compaction_", "criterion_removal"))]
+    assert len(names) == 8
+    settings = ["--set", f"experiment.compact=[dropout_compaction,norm_removal,{','.join(names)}]"]
+    check_components(configuration("--conf", "conf/synth_commands.yaml", "--model", model, *settings))
+
+
 def test_recurrent_nets_have_one_method_more():
     lists = read_layers(COMPARE / "methods.yaml")
     recurrent = lists["models"]["lstm"]["experiment"]["compact"]
