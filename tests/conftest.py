@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,14 @@ model: {layers: 2, width: 32}
 train: {epochs: 2, batch_size: 64}
 rtf: {utterances: 4, repeats: 2}
 """
+
+
+@pytest.fixture(autouse=True)
+def plain_logger() -> None:
+    """The logger as before `log.setup`, which verbs call; pytest itself listens to loggers that do not propagate, beside the root."""
+    logger = logging.getLogger("dropasr")
+    logger.handlers.clear()
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session")
