@@ -22,13 +22,13 @@ from pathlib import Path
 
 import torch
 
-from dropasr.cli import load
 from dropasr.config import Config, has_own_graph, rows
 from dropasr.data.store import FrameStore
 from dropasr.decoding.graphs import make_graphs
 from dropasr.decoding.likelihoods import load_log_prior, log_likelihoods
 from dropasr.decoding.search import load_search
 from dropasr.errors import DropasrError
+from dropasr.invocation import load
 from dropasr.lang.build import build
 from dropasr.lang.lexicon import Lexicon
 from dropasr.lang.pieces import load_units

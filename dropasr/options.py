@@ -19,6 +19,7 @@ from dropasr.stages import STAGES, list_text
 REPOSITORY = Path(__file__).resolve().parent.parent
 CALLER_DIR = "DROPASR_CALLER_DIR"
 """Environment variable: the folder where the user typed the command; relative paths are meant from there."""
+RUN_HELP = "bash run.sh --help"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,6 @@ OPTIONS = (
     Option("--row", "NAME", "train this net of the table alone, such as svd@0.125; others may be trained beside it"),
     Option("--nj", "N", "processes (default: one per CPU)"),
     Option("--set", "SECTION.KEY=VALUE", "set any value of the configuration; may be repeated"),
-    Option("--budget", "KIND=VALUE", "for budget and compact-net: macs=1/8, latency=1/4, bytes=200k, wer-loss=0.5, …"),
     Option("--list", "", "show the stages with what each reads and writes, and stop"),
     Option("--help", "", "show this text, and stop"),
 )
@@ -67,7 +67,6 @@ class Invocation:
     corpus_dir: Path | None
     nj: int
     settings: tuple[str, ...]
-    budget: str | None
     wants_list: bool
     wants_help: bool
     arguments: tuple[str, ...]
@@ -82,6 +81,11 @@ def nearest(word: str, candidates: list[str]) -> str:
     return max(candidates, key=lambda candidate: difflib.SequenceMatcher(None, word, candidate).ratio())
 
 
+def line(option: Option) -> str:
+    """What a help text says of an option."""
+    return f"  {(option.name + ' ' + option.value).strip():<26} {option.help}"
+
+
 def help_text() -> str:
     """The answer to `--help`."""
     lines = [
@@ -90,14 +94,12 @@ def help_text() -> str:
         "",
         "options (`--name value` or `--name=value`):",
     ]
-    for option in OPTIONS:
-        lines.append(f"  {(option.name + ' ' + option.value).strip():<26} {option.help}")
-    lines += ["", "stages: " + ", ".join(f"{stage.number} {stage.verb}" for stage in STAGES)]
+    lines += [*map(line, OPTIONS), "", "stages: " + ", ".join(f"{stage.number} {stage.verb}" for stage in STAGES)]
     return "\n".join(lines)
 
 
 def split(
-    argv: list[str], max_arguments: int, where: str, options: Sequence[Option] = OPTIONS, help_command: str = "bash run.sh --help"
+    argv: list[str], max_arguments: int, where: str, options: Sequence[Option] = OPTIONS, help_command: str = RUN_HELP
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Values by option name, and the arguments that are no options. Raises UsageError that names the nearest valid option."""
     by_name = {option.name: option for option in options}
@@ -210,15 +212,16 @@ def parse(
     base: Path | None = None,
     max_arguments: int = 0,
     where: str = "run.sh takes 'test' or options",
-    own: Sequence[Option] = (),
+    known: Sequence[Option] = OPTIONS,
+    help_command: str = RUN_HELP,
 ) -> Invocation:
-    """Read a command line; `own` are options beside those of run.sh.
+    """Read a command line that may have the options `known`; values of those that run.sh has not are in `own`.
 
     `base` is the folder of relative paths (default: the caller's folder that run.sh exports, else the current one); up to
     `max_arguments` words may stand beside the options. Raises UsageError quoting the option and naming the nearest valid one.
     """
     base = base or Path(os.environ.get(CALLER_DIR) or os.getcwd())
-    values, arguments = split(argv, max_arguments, where, (*OPTIONS, *own))
+    values, arguments = split(argv, max_arguments, where, known, help_command)
     stage = _stage(values, "--stage", STAGES[0].number)
     stop_stage = _stage(values, "--stop-stage", STAGES[-1].number)
     if stop_stage < stage:
@@ -242,22 +245,12 @@ def parse(
         corpus_dir=_corpus_dir(values, base),
         nj=nj,
         settings=settings,
-        budget=values.get("--budget", [None])[-1],
         wants_list="--list" in values,
         wants_help="--help" in values,
         arguments=tuple(arguments),
         base=base,
-        own={option.name: values[option.name] for option in own if option.name in values},
+        own={option.name: values[option.name] for option in known if option not in OPTIONS and option.name in values},
     )
-
-
-def refuse_budget(invocation: Invocation) -> None:
-    """Raise UsageError where a budget is given to what has no use for it: budgets of experiments stand in their configuration."""
-    if invocation.budget is not None:
-        raise UsageError(
-            "option '--budget': it belongs to the verbs budget and compact-net. To train nets of other sizes write "
-            "'--set experiment.budgets=[0.125]'."
-        )
 
 
 def _folder(values: dict[str, list[str]], name: str, base: Path, default: Path) -> Path:
@@ -268,7 +261,6 @@ def main(argv: list[str] | None = None) -> int:
     """Check the options of run.sh; exit code 2 and one line on stderr when they cannot be used."""
     try:
         invocation = parse(sys.argv[1:] if argv is None else argv)
-        refuse_budget(invocation)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

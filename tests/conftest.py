@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from stages_case import Experiment
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported
 
@@ -20,6 +25,14 @@ model: {layers: 2, width: 32}
 train: {epochs: 2, batch_size: 64}
 rtf: {utterances: 4, repeats: 2}
 """
+
+
+@pytest.fixture(autouse=True)
+def plain_logger() -> None:
+    """The logger as before `log.setup`, which verbs call; pytest itself listens to loggers that do not propagate, beside the root."""
+    logger = logging.getLogger("dropasr")
+    logger.handlers.clear()
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +59,19 @@ def tiny_yaml(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def experiment(tiny_yaml: Callable[..., Path], tmp_path: Path) -> Experiment:
+    """A small experiment in a temporary folder."""
+    from stages_case import Experiment
+
+    return Experiment(tiny_yaml(), tmp_path)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Verbs of the stages that really ran; each only writes the outputs that it declares."""
+    from stages_case import replace_stages
+
+    return replace_stages(monkeypatch)

@@ -8,9 +8,9 @@ import pytest
 from conftest import REPOSITORY
 
 from dropasr import stamps
-from dropasr.cli import check_components, load
 from dropasr.config import Config, load_config, parse_options, read_layers, rows
 from dropasr.errors import ConfigError
+from dropasr.invocation import check_components, load
 from dropasr.methods import makes_smaller
 from dropasr.models import build_model
 from dropasr.options import parse
@@ -178,6 +178,14 @@ def test_all_methods_may_stand_in_one_table(corpus: str, model: str):
     smoke = configuration("--conf", f"conf/{corpus}.yaml", "--model", model, "--with", str(COMPARE / "smoke.yaml"))
     assert smoke.experiment.budgets == [0.125] and "one seed" in smoke.experiment.note
     assert smoke.experiment.compact == config.experiment.compact
+
+
+@pytest.mark.parametrize("model", ["feedforward", "lstm"])
+def test_estimators_may_stand_beside_the_methods_that_remove_by_rank(model: str):
+    names = [path.stem for path in METHODS if path.stem.startswith(("compaction_", "criterion_removal"))]
+    assert len(names) == 8
+    settings = ["--set", f"experiment.compact=[dropout_compaction,norm_removal,{','.join(names)}]"]
+    check_components(configuration("--conf", "conf/synth_commands.yaml", "--model", model, *settings))
 
 
 def test_recurrent_nets_have_one_method_more():

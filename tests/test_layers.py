@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 
 ORDER = (
     "errors files log paths workers config scoring data lang models compaction methods decoding runtime training adapt report"
-    " stages options bench stamps transcribe cli __main__"
+    " stages options bench stamps invocation transcribe verbs cli __main__"
 ).split()
 PACKAGE = REPOSITORY / "dropasr"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

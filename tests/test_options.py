@@ -32,6 +32,7 @@ WRONG = [
     ),
     (["--with"], ["'--with'", "missing", "'--with FILE'"]),
     (["--row="], ["'--row'", "empty"]),
+    (["--budget", "macs=1/8"], ["unknown option '--budget'"]),
     (["--method", "dropout_compacton"], ["'--method'", "did you mean 'dropout_compaction'"]),
     (["--model", "feedfoward"], ["'--model'", "did you mean 'feedforward'"]),
     (["--corpus-dir", "no/such/place"], ["'--corpus-dir'", "no/such/place"]),

@@ -5,74 +5,19 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
-import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from stages_case import Experiment
 
 from dropasr import stamps as stamps_module
-from dropasr.cli import main
-from dropasr.config import Config, load_config, system_folder
+from dropasr.config import Config
 from dropasr.errors import ConfigError, DropasrError, StageError
 from dropasr.files import read_json
 from dropasr.paths import Paths
 from dropasr.stages import BY_VERB, STAGES, ancestors, list_text
-from dropasr.stamps import Stamps, lock_folder
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Verbs of the stages that really ran; each writes the outputs that it declares."""
-    verbs: list[str] = []
-
-    class FakeModule:
-        def __init__(self, module: str) -> None:
-            self.module = module
-
-        def __getattr__(self, function: str) -> Callable[[Config, Paths, int], None]:
-            stage = next(stage for stage in STAGES if stage.function == f"{self.module}:{function}")
-
-            def work(config: Config, paths: Paths, nj: int) -> None:
-                verbs.append(stage.verb)
-                for output in stage.outputs(config, paths):
-                    path = output if output.suffix else output / "file.txt"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_text("made", encoding="utf-8")
-
-            return work
-
-    monkeypatch.setattr(stamps_module, "importlib", type("FakeImportlib", (), {"import_module": FakeModule, "util": importlib.util}))
-    return verbs
-
-
-class Experiment:
-    """A small experiment in a temporary folder."""
-
-    def __init__(self, yaml: Path, folder: Path) -> None:
-        self.yaml = yaml
-        self.folder = folder
-
-    def stamps(self, *settings: str, seed: int = 1) -> Stamps:
-        config = load_config(self.yaml, settings=list(settings))
-        return Stamps(config, Paths(self.folder / "data", self.folder / "exp", "feedforward", seed, system_folder(config)))
-
-    def to_do(self, *settings: str, seed: int = 1) -> list[int]:
-        stamps = self.stamps(*settings, seed=seed)
-        return [stage.number for stage in STAGES if stamps.reason_to_run(stage) is not None]
-
-    def run(self, *settings: str) -> None:
-        stamps = self.stamps(*settings)
-        for stage in STAGES:
-            if stamps.reason_to_run(stage) is not None:
-                stamps.run(stage, nj=1)
-
-
-@pytest.fixture
-def experiment(tiny_yaml, tmp_path: Path) -> Experiment:
-    return Experiment(tiny_yaml(), tmp_path)
 
 
 def test_the_functions_of_the_table_exist():
@@ -312,128 +257,6 @@ def test_a_stamp_tells_what_was_done(experiment: Experiment, calls: list[str]):
     assert stamp["parts"]["decode.beam"] == stamps.config.decode.beam
     assert stamp["outputs"]["scores/dense.json"] == len("made")
     assert stamp["seconds"] >= 0 and stamp["finished"].endswith("+00:00")
-
-
-HOLD = """
-import os, sys, time
-from pathlib import Path
-from dropasr.stamps import lock_folder
-with lock_folder(Path(sys.argv[1]), shared=False):
-    if sys.argv[2:] and os.fork():
-        time.sleep(60)
-    print(os.getpid(), flush=True)
-    time.sleep(60)
-"""
-
-
-def holder(folder: Path, *flags: str) -> tuple[subprocess.Popen[str], int]:
-    """A process that holds a lock, or that has forked a worker while it does; and the id that it printed."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), *flags], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, int(process.stdout.readline())
-
-
-def test_two_processes_in_one_folder(experiment: Experiment, calls: list[str]):
-    other, _ = holder(experiment.folder / "data")
-    try:
-        with pytest.raises(StageError, match=r"data/\.lock: another dropasr process"):
-            experiment.stamps().run(BY_VERB["data"], nj=1)
-    finally:
-        other.kill()
-        other.communicate()
-    experiment.stamps().run(BY_VERB["data"], nj=1)
-    assert calls == ["data"]
-
-
-def test_a_worker_that_outlives_a_killed_stage_does_not_keep_the_lock(tmp_path: Path):
-    parent, worker = holder(tmp_path, "fork")
-    try:
-        with pytest.raises(StageError), lock_folder(tmp_path, shared=False):
-            pass
-        parent.kill()
-        parent.wait()
-        os.kill(worker, 0)
-        with lock_folder(tmp_path, shared=False):
-            pass
-    finally:
-        os.kill(worker, 9)
-        parent.communicate()
-
-
-def test_readers_share_a_folder(tmp_path: Path):
-    with lock_folder(tmp_path, shared=True), lock_folder(tmp_path, shared=True):
-        with pytest.raises(StageError), lock_folder(tmp_path, shared=False):
-            pass
-    with lock_folder(tmp_path, shared=False):
-        pass
-
-
-def command(experiment: Experiment, verb: str, *argv: str) -> int:
-    folders = ["--exp-dir", str(experiment.folder / "exp"), "--data-dir", str(experiment.folder / "data")]
-    return main([verb, "--conf", str(experiment.yaml), *folders, *argv])
-
-
-def test_the_command_line_runs_logs_and_skips(experiment: Experiment, calls: list[str], capsys: pytest.CaptureFixture[str]):
-    assert command(experiment, "data") == 0
-    out = capsys.readouterr().out
-    assert "stage 1 data: get or make the corpus" in out and "stage 1 data: done in" in out
-    log_file = experiment.stamps().paths.logs / "1-data.log"
-    assert "stage 1 data: done in" in log_file.read_text(encoding="utf-8")
-    assert command(experiment, "data") == 0
-    assert capsys.readouterr().out == "stage 1 data: already done for this configuration\n"
-    assert command(experiment, "data", "--nj", "7") == 0
-    assert calls == ["data"]
-
-
-def test_the_plan_tells_what_is_to_do(experiment: Experiment, calls: list[str], capsys: pytest.CaptureFixture[str]):
-    experiment.run()
-    assert command(experiment, "plan", "--stage", "4", "--set", "train.epochs=5") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(maxsplit=2)[1:] for line in lines[1:4]] == [
-        ["align", "done"],
-        ["train", "to do: train.epochs 2 → 5"],
-        ["compact", "to do: stage train changed, train.epochs 2 → 5"],
-    ]
-    assert command(experiment, "plan", "--set", "model.widht=5") == 2
-    assert "did you mean 'width'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "words"),
-    [
-        (DropasrError("x.wav: truncated"), 1, "error: x.wav: truncated\n"),
-        (OSError(28, "No space left on device", "exp/a"), 1, "error: the disk is full while writing exp/a."),
-        (RuntimeError("I/O error: No space left on device"), 1, "error: the disk is full."),
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (ZeroDivisionError("bug"), 1, "Traceback"),
-    ],
-)
-def test_exit_codes(experiment, calls, monkeypatch, capsys, error: BaseException, code: int, words: str):
-    def fail(self: Stamps, stage: object, nj: int) -> None:
-        raise error
-
-    monkeypatch.setattr(Stamps, "run", fail)
-    assert command(experiment, "data") == code
-    assert capsys.readouterr().err.startswith(words)
-    assert type(error).__name__ in (experiment.stamps().paths.logs / "1-data.log").read_text(encoding="utf-8")
-
-
-def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]):
-    assert main(["decod"]) == 2
-    assert "did you mean 'decode'" in capsys.readouterr().err
-    assert main(["--help"]) == 0
-    assert "verbs:" in capsys.readouterr().out
-
-
-def test_rows_are_trained_beside_each_other_but_not_beside_their_stage(experiment: Experiment):
-    stamps, stage = experiment.stamps(), BY_VERB["train"]
-    with stamps.locked(stage, beside_others=True):
-        with experiment.stamps().locked(stage, beside_others=True):
-            pass
-        with pytest.raises(StageError, match="another dropasr process"), experiment.stamps().locked(stage):
-            pass
-        with pytest.raises(StageError, match="another dropasr process"), experiment.stamps().locked(BY_VERB["align"]):
-            pass
 
 
 def test_a_note_of_the_experiment_trains_nothing_again(experiment: Experiment, calls: list[str]):

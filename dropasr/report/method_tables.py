@@ -91,17 +91,18 @@ def _difference(row: PooledRow, compared: Comparisons) -> str:
     return interval(difference.mean, difference.interval, signed=True)
 
 
+def _errors(results: RecipeResults, rows: Sequence[PooledRow], row: PooledRow, compared: Comparisons) -> tuple[str, ...]:
+    """The columns on errors, the name of the net first."""
+    return row.label, rate_over_seeds(results, rows, row), _difference(row, compared), _verdict(row, compared), f"{row.dev_ce:.4f}"
+
+
 def budget_table(results: RecipeResults, rows: Sequence[PooledRow], budget: float, compared: Comparisons) -> Table:
     """All nets of a budget, fewest errors first: errors against dropout compaction, sizes, times."""
     to, loss = f"difference to {PIVOT.replace('_', ' ')} [95 %]", NAMES[rows[0].criterion].loss
     header = ("net", f"{results.rate_name} %", to, "verdict", loss, *_SIZES_AND_TIMES)
     lines = [
         (
-            row.label,
-            rate_over_seeds(results, rows, row),
-            _difference(row, compared),
-            _verdict(row, compared),
-            f"{row.dev_ce:.4f}",
+            *_errors(results, rows, row, compared),
             *_sizes_and_times(row),
         )
         for row in of_budget(results, rows, budget)
@@ -117,11 +118,7 @@ def full_size_table(results: RecipeResults, rows: Sequence[PooledRow], compared:
     header = ("net", f"{results.rate_name} %", "difference to plain dropout [95 %]", "verdict", loss, "parameters", "non-zeros")
     lines = [
         (
-            row.label,
-            rate_over_seeds(results, rows, row),
-            _difference(row, compared),
-            _verdict(row, compared),
-            f"{row.dev_ce:.4f}",
+            *_errors(results, rows, row, compared),
             count(row.parameters),
             MISSING if row.nonzeros is None else count(row.nonzeros),
             f"{row.train_seconds:.0f}",

@@ -328,7 +328,7 @@ def test_the_verb_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_the_verb_wants_a_file_and_others_no_budget(capsys: pytest.CaptureFixture[str]):
     assert main(["compact-net"]) == 2 and "FILE.yaml" in capsys.readouterr().err
-    assert main(["list", "--budget", "macs=1/8"]) == 2 and "compact-net" in capsys.readouterr().err
+    assert main(["list", "--budget", "macs=1/8"]) == 2 and "belongs to budget and compact-net" in capsys.readouterr().err
 
 
 def test_sequences_one_behind_the_other(tmp_path: Path):

@@ -111,8 +111,7 @@ def test_a_word_outside_the_lexicon_stops_the_stage(corpora: Path, paths: Paths)
         stage.prepare(config, paths, nj=1)
 
 
-def test_with_a_dictionary_no_word_is_unknown_yet(corpora: Path, paths: Paths, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(logging.getLogger("dropasr"), "propagate", True)
+def test_with_a_dictionary_no_word_is_unknown_yet(corpora: Path, paths: Paths, caplog) -> None:
     caplog.set_level("INFO")
     config = configured("yesno", corpora, "lang.dictionary=cmudict", "corpus.unknown_words=drop")
     config = config.model_copy(update={"lang": config.lang.model_copy(update={"lexicon": {"YES": "K EH N"}})})
@@ -121,8 +120,7 @@ def test_with_a_dictionary_no_word_is_unknown_yet(corpora: Path, paths: Paths, m
     assert "corpus.unknown_words drop changes nothing: lang.dictionary" in caplog.text
 
 
-def test_references_with_words_outside_the_lexicon_are_told(corpora: Path, paths: Paths, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(logging.getLogger("dropasr"), "propagate", True)
+def test_references_with_words_outside_the_lexicon_are_told(corpora: Path, paths: Paths, caplog) -> None:
     config = configured("yesno", corpora, "corpus.unknown_words=map")
     config = config.model_copy(update={"lang": config.lang.model_copy(update={"lexicon": {"YES": "K EH N"}})})
     stage.prepare(config, paths, nj=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 from pathlib import Path
@@ -70,8 +69,7 @@ def test_batch_gives_what_single_utterances_give(medium, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_utterance_that_ends_inside_a_word_gives_its_best_partial_path(tmp_path, backend, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("dropasr"), "propagate", True)
+def test_an_utterance_that_ends_inside_a_word_gives_its_best_partial_path(tmp_path, backend, caplog):
     lexicon = Lexicon.from_mapping({"long": "A B A B", "other": "B B B B"})
     units = OutputUnits(("A", "B"), 1, 5)  # three frames are too short for either word and for silence
     arpa = "\\data\\\nngram 1=4\n\n\\1-grams:\n-99\t<s>\n-0.3\tlong\n-0.3\tother\n-1\t</s>\n\n\\end\\\n"

@@ -46,10 +46,15 @@ def held_out(net: AcousticModel) -> HeldOut:
     return HeldOut(draw, 1000)
 
 
-def run(net: AcousticModel, target: float, epochs: int = 10, steps: int = 6, each=lambda net: None, **options) -> tuple[BaseMethod, list]:
-    """Go through a training; returns the method and the widths after every epoch. `each(net)` stands in the place of a step."""
+def run(
+    net: AcousticModel, target: float | None, epochs: int = 10, steps: int = 6, each=lambda net: None, masks: bool = False, **options
+) -> tuple[BaseMethod, list]:
+    """Go through a training; returns the method and the widths after every epoch. `each(net)` stands in the place of a step.
+
+    `target`: the budget, as share of the net; None where the method has none. `masks`: the method trains with masks.
+    """
     values = {"min_units": 2, **options}
-    method = build_method(values["method"], values, Schedule(epochs, steps, 0, target * net.macs_per_frame()))
+    method = build_method(values["method"], values, Schedule(epochs, steps, 0, None if target is None else target * net.macs_per_frame()))
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     history = []
     for epoch in range(epochs):
@@ -59,7 +64,7 @@ def run(net: AcousticModel, target: float, epochs: int = 10, steps: int = 6, eac
             method.before_step(net, epoch, step)
             each(net)
             method.after_step(net, epoch, step, optimiser, held_out(net))
-            assert all(gate.multiplier is None for gate in (group.gate for group in net.unit_groups()))
+            assert masks or all(gate.multiplier is None for gate in (group.gate for group in net.unit_groups()))
         history.append(list(net.widths))
     method.finish(net, held_out(net).draw(np.random.default_rng(0), 64)[0])
     return method, history

@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rows_case import SMALL, tiny_data
 from torch.nn import functional
 
 from dropasr.config import load_config
-from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError
 from dropasr.files import read_json
-from dropasr.lang.units import OutputUnits
 from dropasr.methods import build_method
 from dropasr.methods.base import Schedule
 from dropasr.models.feedforward import FeedForward
-from dropasr.paths import Paths
 from dropasr.training.criteria import frame_loss
 from dropasr.training.rows import check_rows, row_by_name, train_row
 from dropasr.training.teacher import NetTeacher
@@ -125,17 +123,8 @@ def test_students_of_both_sizes_are_accepted_and_make_a_distilled_table_fair():
 
 def test_rows_are_taught_by_the_row_that_was_trained_with_dropout(tmp_path):
     """The whole way of two rows: the teacher is read from its folder and masked anew for every batch, and no file of posteriors is kept."""
-    small = ["features.num_mel_bins=8", "train.epochs=1", "train.batch_size=32", "model.layers=1", "model.width=16"]
-    config = load_config(CONF, settings=[*small, LARGE, f"experiment.small=[{NAME}]", "experiment.budgets=[0.25]"])
-    paths, units = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), OutputUnits(["A"], 1, 1)
-    paths.align.mkdir(parents=True)
-    units.save(paths.align / "units.json")
-    for split in ("train", "dev"):
-        with FrameStoreWriter(paths.features(split), 8, "float32") as writer:
-            for number in range(10):
-                frames = np.random.default_rng(number).standard_normal((20, 8)).astype(np.float32)
-                writer.add(f"{split}{number}", f"s{number}", ["A"], 0.2, frames)
-        np.save(paths.align / f"{split}.npy", np.arange(200, dtype=np.int32) % units.num_units)
+    config = load_config(CONF, settings=[*SMALL, LARGE, f"experiment.small=[{NAME}]", "experiment.budgets=[0.25]"])
+    paths = tiny_data(tmp_path)
     told = []
     for name in ("dropout", NAME, f"small_{NAME}@0.25"):
         train_row(config, paths, row_by_name(config, name), told.append, lambda figures: None)

@@ -12,6 +12,9 @@ from typing import Any
 
 from dropasr.config import Config, CorpusConfig, ExperimentConfig, rows
 from dropasr.paths import Paths
+from dropasr.report.load import load_run
+from dropasr.report.results import make_results
+from dropasr.report.schema import Results
 
 SPEAKERS, UTTERANCES, WORDS = 4, 10, 5
 ERRORS = {  # per speaker; one error is 2 % WER
@@ -159,3 +162,11 @@ def make_run(
         for row in rows(config):
             file.write(json.dumps({"model": "feedforward", "seed": seed, "row": row.name}) + "\n")
     return paths
+
+
+def results_of(run: tuple[Config, Paths]) -> Results:
+    return make_results(run[0], load_run(*run))
+
+
+def at_every_third_frame(config: Config) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update={"frame_subsampling": 3})})

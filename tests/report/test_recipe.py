@@ -19,7 +19,7 @@ from dropasr.report.recipe_schema import RecipeResults
 from dropasr.report.results import make_results
 
 sys.path.insert(0, str(Path(__file__).parent))
-from report_case import dump, edit, make_config, make_run  # noqa: E402 (the folder above is on the path only now)
+from report_case import at_every_third_frame, dump, edit, make_config, make_run  # noqa: E402 (the folder above is on the path only now)
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMPACT4, COMPACT8 = "dropout_compaction@0.25", "dropout_compaction@0.125"
@@ -36,10 +36,6 @@ def make_recipe(root: Path, seeds=(1, 2, 3), errors=None, config=None, folder=No
         dump(paths.results, make_results(config, load_run(config, paths)).model_dump(mode="json"))
         collect(config, paths, folder)
     return folder
-
-
-def third_rate(config):
-    return config.model_copy(update={"train": config.train.model_copy(update={"frame_subsampling": 3})})
 
 
 def read(folder: Path) -> RecipeResults:
@@ -193,7 +189,7 @@ def test_any_budget_rival_and_test_set_has_its_claims(tmp_path):
 
 def test_systems_stand_in_groups_of_their_own(tmp_path):
     folder = make_recipe(tmp_path)
-    make_recipe(tmp_path / "third", seeds=(1,), config=third_rate(make_config()), folder=folder)
+    make_recipe(tmp_path / "third", seeds=(1,), config=at_every_third_frame(make_config()), folder=folder)
     assert (folder / "rows" / "hand-feedforward-every_3rd_frame-dense-seed1.json").exists()
     results = read(folder)
     assert [row.system for row in results.rows if row.reference] == ["", "every 3rd frame"]
@@ -209,7 +205,7 @@ def test_systems_stand_in_groups_of_their_own(tmp_path):
 
 def test_systems_with_different_test_sets_share_a_page(tmp_path):
     folder = make_recipe(tmp_path, **MANY_WORDS)
-    more = third_rate(make_config({"extra_tests": ["noisy"]}))
+    more = at_every_third_frame(make_config({"extra_tests": ["noisy"]}))
     new = {"speakers": 10, "first": 4, "words": 125}
     make_recipe(tmp_path / "third", config=more, folder=folder, extra=new, **MANY_WORDS)
     results = read(folder)

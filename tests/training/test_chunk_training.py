@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rows_case import tiny_data
 
 from dropasr.config import load_config
 from dropasr.data.chunks import ChunkSampler
-from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError
 from dropasr.files import read_json
-from dropasr.lang.units import OutputUnits
 from dropasr.methods.base_removal import GradualRemoval
 from dropasr.models.checkpoint import load_net
-from dropasr.paths import Paths
 from dropasr.training.criteria import make_criterion
 from dropasr.training.rows import check_rows, is_trained, row_by_name, train_row
 from dropasr.training.teacher import FileTeacher, NetTeacher, write_posteriors
@@ -117,16 +115,7 @@ def test_rows_of_a_table(tmp_path, stride):
     options = [f"train.frame_subsampling={stride}", "train.chunk_frames=10", "train.chunk_batch_frames=60", "train.held_out=0.2"]
     values = config(*rows, *learning, *options, subsampling=stride)
     check_rows(values)
-    paths = Paths(tmp_path / "data", tmp_path / "exp", "toy_recurrent", 1)
-    units = OutputUnits(["A"], 1, 1)
-    paths.align.mkdir(parents=True, exist_ok=True)
-    units.save(paths.align / "units.json")
-    for split in ("train", "dev"):
-        with FrameStoreWriter(paths.features(split), 8, "float32") as writer:
-            for number in range(10):
-                frames = np.random.default_rng(number).standard_normal((32, 8)).astype(np.float32)
-                writer.add(f"{split}{number}", f"s{number}", ["A"], 0.32, frames)
-        np.save(paths.align / f"{split}.npy", np.arange(320, dtype=np.int32) // 4 % units.num_units)
+    paths = tiny_data(tmp_path, "toy_recurrent", frames=32, label_frames=4)
     for name in ("dense", "small_distilled@0.5", "dropout_compaction@0.5"):
         train_row(values, paths, row_by_name(values, name), lambda text: None, lambda figures: None)
         summary = read_json(paths.net(name) / "summary.json")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rows_case import SMALL, tiny_data
 
 from dropasr.config import TrainConfig, load_config, rows
 from dropasr.data.sequences import TokenSequences
 from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError, StageError
 from dropasr.files import read_json
-from dropasr.lang.units import OutputUnits
 from dropasr.paths import Paths
 from dropasr.training import jobs
 from dropasr.training.ctc_targets import tokens_file
@@ -43,25 +43,6 @@ def test_a_method_without_controller_makes_one_row_without_budget():
     compact = [(row.name, row.budget) for row in found if row.kind == "compact"]
     assert compact == [("dropout_compaction@0.25", 0.25), ("dropout_compaction@0.125", 0.125), (FREE, 0.0)]
     assert [row.name for row in rows(config("methods.dropout_compaction.controller=none"))].count("dropout_compaction") == 1
-
-
-SMALL = ("features.num_mel_bins=8", "train.epochs=1", "train.batch_size=32", "model.layers=1", "model.width=16")
-
-
-def tiny_data(tmp_path: Path) -> Paths:
-    """Random frames with labels, for nets of SMALL."""
-    paths = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1)
-    units = OutputUnits(["A"], 1, 1)
-    paths.align.mkdir(parents=True, exist_ok=True)
-    units.save(paths.align / "units.json")
-    paths.align.mkdir(parents=True, exist_ok=True)
-    for split in ("train", "dev"):
-        with FrameStoreWriter(paths.features(split), 8, "float32") as writer:
-            for number in range(10):
-                frames = np.random.default_rng(number).standard_normal((20, 8)).astype(np.float32)
-                writer.add(f"{split}{number}", f"s{number}", ["A"], 0.2, frames)
-        np.save(paths.align / f"{split}.npy", np.arange(200, dtype=np.int32) % units.num_units)
-    return paths
 
 
 def summary_of(values, paths: Paths, name: str):
