@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,12 @@ from dropasr.log import get_logger
 from dropasr.models.base import AcousticModel
 from dropasr.models.checkpoint import git_revision, load_net, write_tensors
 from dropasr.paths import Paths
-from dropasr.runtime.engines import load_engine
-from dropasr.runtime.exported import DYNAMIC_INT8, STATIC_INT8, STREAM, TORCHSCRIPT, WEIGHTS, WHOLE, Exported
+from dropasr.runtime.engines import CHOICE, load_engine
+from dropasr.runtime.exported import CARD, DYNAMIC_INT8, STATIC_INT8, STREAM, TORCHSCRIPT, WEIGHTS, WHOLE, Exported
 from dropasr.runtime.graphs import layout_of, write_graph
 from dropasr.runtime.quantise import dynamic_int8, static_int8
 from dropasr.runtime.scorer import torchscript
+from dropasr.runtime.whole_folder import made_here, whole_or_nothing
 
 logger = get_logger(__name__)
 TOLERANCE = 1e-4
@@ -117,25 +117,17 @@ def _by_split(scores: dict[str, Any]) -> dict[str, Any]:
 def export(config: Config, paths: Paths, row: str, folder: Path, licence: str = "unknown") -> Exported:
     """Write the exported folder of a row and check it; a folder that was there before is replaced only by a whole one.
 
-    Raises StageError for a row that was not trained and decoded, ExportError where the graphs do not give what the net gives.
+    Raises StageError for a row that was not trained and decoded, DataError where `folder` holds something else than an exported net,
+    ExportError where the graphs do not give what the net gives.
     """
     net = load_net(paths.net(row))
     prior = load_log_prior(config, paths, row)
     card = _card(config, paths, row, net, licence)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
-        raise ExportError(f"{folder}: expected a new or empty folder, or one of an earlier export, found other files. Name another folder.")
     store = FrameStore.open(paths.features("dev"))
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        exported = write_files(net, prior, card, temporary, list(raw_utterances(store, CALIBRATION_FRAMES)))
-        check(net, prior, exported, temporary, list(raw_utterances(store, CHECKED_FRAMES)))
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with whole_or_nothing(folder, made_here(folder, CARD, [CHOICE])) as made:
+        made.mkdir()
+        exported = write_files(net, prior, card, made, list(raw_utterances(store, CALIBRATION_FRAMES)))
+        check(net, prior, exported, made, list(raw_utterances(store, CHECKED_FRAMES)))
     return exported
 
 
@@ -180,7 +172,7 @@ def check(net: AcousticModel, prior: torch.Tensor, exported: Exported, folder: P
     for name in (WHOLE, STREAM, TORCHSCRIPT):
         if not found.get(name, 0.0) <= TOLERANCE:
             raise ExportError(
-                f"{folder.name}: {name} differs by {found[name]:.1e} from the net in torch; at most {TOLERANCE:.0e} was expected."
+                f"{exported.row}: {name} differs by {found[name]:.1e} from the net in torch; at most {TOLERANCE:.0e} was expected."
             )
     return found
 

@@ -91,11 +91,6 @@ def write_settings(folder: Path, settings: SearchSettings) -> None:
     write_json(folder / SEARCH, asdict(settings))
 
 
-def is_package(folder: Path) -> bool:
-    """Whether the folder has the list of a package."""
-    return (folder / LIST).is_file()
-
-
 def verify(folder: Path) -> None:
     """Compare every file with `package.json`. Raises DataError that names the one that is missing or damaged."""
     path = folder / LIST

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from dropasr.decoding.faster import MIN_ACTIVE
 from dropasr.decoding.graphs import make_graphs
 from dropasr.decoding.likelihoods import load_log_prior
 from dropasr.decoding.rescore import graph_folder
-from dropasr.errors import ConfigError, DataError, StageError
+from dropasr.errors import ConfigError, StageError
 from dropasr.files import read_json
 from dropasr.lang.ctc_topology import ctc_topology
 from dropasr.lang.graph import import_error
@@ -25,18 +23,20 @@ from dropasr.lang.lexicon import Lexicon
 from dropasr.lang.pieces import PieceUnits, load_units
 from dropasr.log import get_logger
 from dropasr.paths import Paths
-from dropasr.runtime.exported import DYNAMIC_INT8, STATIC_INT8, STREAM, WHOLE, Exported
+from dropasr.runtime.engines import CHOICE
+from dropasr.runtime.exported import CARD, DYNAMIC_INT8, STATIC_INT8, STREAM, WHOLE, Exported
 from dropasr.runtime.package import (
     GRAPH,
     LEXICON,
+    LIST,
     UNITS,
     WORDS,
     Package,
     SearchSettings,
-    is_package,
     write_list,
     write_settings,
 )
+from dropasr.runtime.whole_folder import made_here, whole_or_nothing
 
 logger = get_logger(__name__)
 KEPT = (WHOLE, STREAM, DYNAMIC_INT8, STATIC_INT8)
@@ -59,7 +59,7 @@ def write_package(config: Config, paths: Paths, row: str, folder: Path, export: 
         raise ConfigError(
             f"a package is searched with kaldi-decoder, which cannot be imported ({error}). pip install kaldi-decoder kaldifst"
         )
-    with _whole_or_nothing(folder, is_package(folder)) as made:
+    with whole_or_nothing(folder, made_here(folder, LIST, [CHOICE])) as made:
         export(config, paths, row, made)
         _keep(made)
         add_search(config, paths, row, made)
@@ -74,25 +74,11 @@ def write_bundle(config: Config, paths: Paths, row: str, folder: Path, export: E
 
     Raises StageError for a row that was not decoded, DataError where `folder` holds something else than such a bundle.
     """
-    with _whole_or_nothing(folder, (folder / BENCH).is_file()) as made:
+    with whole_or_nothing(folder, (folder / BENCH).is_file() and made_here(folder, CARD, [BENCH, CHOICE])) as made:
         export(config, paths, row, made)
         _keep(made)
         shutil.copyfile(Path(__file__).with_name("bundle_bench.py"), made / BENCH)
     logger.info(f"benchmark of '{row}' in {folder}: {_size(folder)}. On the other machine: pip install onnxruntime; python {BENCH}")
-
-
-@contextlib.contextmanager
-def _whole_or_nothing(folder: Path, replaces: bool) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place in the end. `replaces`: there is an older one that may go."""
-    if folder.exists() and not (folder.is_dir() and (replaces or not any(folder.iterdir()))):
-        raise DataError(f"{folder}: expected a new or empty folder, or one of this command to replace, found other files. Name another.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        made = Path(temporary) / "new"
-        yield made
-        if folder.exists():
-            os.replace(folder, Path(temporary) / "old")
-        os.replace(made, folder)
 
 
 def _size(folder: Path) -> str:

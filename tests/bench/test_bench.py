@@ -17,7 +17,7 @@ from dropasr.bench.rtf import Plan
 from dropasr.bench.table import markdown
 from dropasr.bench.throughput import throughput
 from dropasr.cli import main
-from dropasr.errors import ExportError, MeasurementError, StageError, UsageError
+from dropasr.errors import DataError, MeasurementError, StageError, UsageError
 from dropasr.files import read_json
 from dropasr.runtime.engines import CHOICE, chosen_engine, engine_names, load_engine
 from dropasr.runtime.export import export, raw_utterances, training_moments
@@ -49,9 +49,18 @@ def test_export_tells_what_the_row_was_decoded_with(exported: Exported):
 
 def test_export_leaves_other_folders_alone(exported: Exported, tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ExportError, match="other files"):
-        export(exported.config, exported.paths, "dense", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    for folder in (tmp_path, exported.paths.net("dense")):  # a trained net has a model.json and a model.safetensors, too
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.raises(DataError, match="other files"):
+            export(exported.config, exported.paths, "dense", folder)
+        assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_export_replaces_an_earlier_one(exported: Exported):
+    folder = exported.folders[1]
+    (folder / CHOICE).write_text("{}")
+    assert export(exported.config, exported.paths, "annealed_dropout", folder).files == Card.read(folder).files
+    assert not (folder / CHOICE).exists()
 
 
 def test_moments_of_the_training_set_are_those_of_raw_frames(exported: Exported):

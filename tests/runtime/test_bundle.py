@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from package_case import write_package
 
-from dropasr.errors import DataError
 from dropasr.runtime import bundle_bench
-from dropasr.runtime.packaging import BENCH, _whole_or_nothing
+from dropasr.runtime.packaging import BENCH
 
 
 @pytest.fixture
@@ -64,20 +63,3 @@ def test_speed_up_is_that_of_the_sums():
     slow, fast = np.array([[4.0, 4.0], [4.0, 6.0]]), np.array([[2.0, 1.0], [1.0, 2.0]])
     value, low, high = bundle_bench.speed_up(slow, fast)
     assert value == pytest.approx(3.0) and low == pytest.approx(8 / 3, abs=1e-3) and high == pytest.approx(10 / 3, abs=1e-3)
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
-    folder = tmp_path / "target"
-    folder.mkdir()
-    (folder / "old").write_text("old")
-    with pytest.raises(DataError, match="target: expected a new or empty folder"), _whole_or_nothing(folder, replaces=False):
-        pass
-    with pytest.raises(ZeroDivisionError), _whole_or_nothing(folder, replaces=True) as made:
-        made.mkdir()
-        (made / "new").write_text("new")
-        raise ZeroDivisionError
-    assert [path.name for path in tmp_path.rglob("*")] == ["target", "old"]
-    with _whole_or_nothing(folder, replaces=True) as made:
-        made.mkdir()
-        (made / "new").write_text("new")
-    assert [path.name for path in tmp_path.rglob("*")] == ["target", "new"]

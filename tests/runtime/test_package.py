@@ -11,7 +11,7 @@ from dropasr.decoding.faster import FasterSearch
 from dropasr.errors import DataError, DropasrError
 from dropasr.files import hash_of
 from dropasr.lang.graph_kaldi import weighted
-from dropasr.runtime.package import Package, is_package
+from dropasr.runtime.package import Package
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 def test_a_package_is_read_as_it_was_written(folder):
     package = Package.read(folder)
-    assert is_package(folder) and package.words[1:3] == ["HIGH", "LOW"] and package.units.num_units == 5
+    assert package.words[1:3] == ["HIGH", "LOW"] and package.units.num_units == 5
     assert package.lexicon.entries["LOW"] == [["L1", "L2"]] and package.search.beam == 12
     assert np.allclose(np.exp(package.log_prior), 0.2)
 
