@@ -157,19 +157,19 @@ def _file(recogniser: Recogniser, request: Request, name: str, path: Path, alone
 
         audio = AudioFile(path, recogniser.package.exported.sample_rate, request.channel)
         _notes(name, audio.notes)
-        yield from _streamed(recogniser, request, name, audio.blocks())
+        yield from _streamed(recogniser, request, name, audio.blocks(), alone)
         return
     transcript = recogniser.transcribe(path, request.channel, statistics)  # type: ignore[arg-type]
     _notes(name, transcript.notes)
     yield from formats.lines(request.form, name, transcript, request.channel, alone)
 
 
-def _streamed(recogniser: Recogniser, request: Request, name: str, blocks: Iterator) -> Iterator[str]:
+def _streamed(recogniser: Recogniser, request: Request, name: str, blocks: Iterator, alone: bool = True) -> Iterator[str]:
     from dropasr.runtime import formats
     from dropasr.runtime.streaming import stream
 
     for result in stream(recogniser, blocks):
-        yield from formats.stream_lines(request.form, name, result.transcript, result.final)
+        yield from formats.stream_lines(request.form, name, result.transcript, result.final, request.channel, alone)
 
 
 def _standard_input(recogniser: Recogniser, request: Request, source: BinaryIO) -> None:

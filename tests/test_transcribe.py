@@ -90,6 +90,12 @@ def test_streams(folder, package, capsys):
     values = [json.loads(line) for line in lines]
     assert code == 0 and [value["final"] for value in values][-1] and " ".join(v["text"] for v in values if v["final"]) == "LOW HIGH"
     assert transcribe(capsys, "a.wav", "--stream", "--package", package)[1] == ["LOW HIGH"]
+    said = transcribe(capsys, "a.wav", "b two.flac", "--stream", "--package", package)[1]
+    assert [line.partition("\t")[0] for line in said] == ["a.wav", "b two.flac"]
+    samples, rate = soundfile.read("a.wav")
+    soundfile.write("stereo.wav", np.stack([0 * samples, samples], axis=1), rate)
+    lines = transcribe(capsys, "stereo.wav", "--stream", "--channel", "1", "--package", package, "--format", "ctm")[1]
+    assert [line.split(" ")[:2] for line in lines] == [["stereo", "2"]] * 2
 
 
 def test_one_speaker(folder, package, capsys):

@@ -32,11 +32,11 @@ def lines(form: str, name: str, transcript: Transcript, channel: int | None = No
     return [transcript.text if alone else f"{name}\t{transcript.text}"]
 
 
-def stream_lines(form: str, name: str, transcript: Transcript, final: bool) -> list[str]:
-    """A result of a stream. Partial ones are told in JSON alone."""
+def stream_lines(form: str, name: str, transcript: Transcript, final: bool, channel: int | None = None, alone: bool = True) -> list[str]:
+    """A result of a stream, as `lines`. Partial ones are told in JSON alone."""
     if form == "json":
         return [_json(name, {"final": final, **transcript.as_dict()})]
-    return lines(form, name, transcript) if final else []
+    return lines(form, name, transcript, channel, alone) if final else []
 
 
 def error_lines(form: str, name: str, message: str) -> list[str]:
