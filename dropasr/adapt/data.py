@@ -43,7 +43,10 @@ class Stored:
 
 def _tensor(value: Any, what: str, where: str) -> torch.Tensor:
     if isinstance(value, np.ndarray):
-        value = torch.from_numpy(value)
+        try:
+            value = torch.from_numpy(value)
+        except TypeError:
+            raise DataError(f"{where}: expected {what} of a number type that torch has, found {value.dtype}. Convert them.") from None
     if not torch.is_tensor(value):
         raise DataError(f"{where}: expected {what} as a tensor or an array, found {type(value).__name__}.")
     return value.detach().cpu()
@@ -64,6 +67,13 @@ def _batches(source: Any, where: str) -> Iterator[Sequence[Any]]:
         yield batch
 
 
+def _lengths(value: Any, where: str) -> list[int]:
+    found = _tensor(value, "lengths", where)
+    if found.dim() != 1 or found.is_floating_point():
+        raise DataError(f"{where}: expected lengths (B,) as whole numbers, found {found.dtype} of shape {tuple(found.shape)}.")
+    return found.tolist()
+
+
 def _pieces(adapter: Adapter, batch: Sequence[Any], where: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Runs of rows `(T, D)` with targets `(T, ...)` that stay together: sequences without their padding, or parts of a batch of rows."""
     inputs, targets = _tensor(batch[0], "inputs", where), _tensor(batch[1], "targets", where)
@@ -77,9 +87,8 @@ def _pieces(adapter: Adapter, batch: Sequence[Any], where: str) -> Iterator[tupl
         )
     if not bool(torch.isfinite(inputs).all()):
         raise DataError(f"{where}: expected finite inputs, found values that are not.")
-    lengths = _tensor(batch[2], "lengths", where).tolist() if len(batch) == 3 else None
     if not adapter.is_recurrent:
-        if lengths is not None:
+        if len(batch) == 3:
             raise DataError(
                 f"{where}: expected no lengths for a net that reads single rows; give negative targets to the rows that are padding."
             )
@@ -89,6 +98,7 @@ def _pieces(adapter: Adapter, batch: Sequence[Any], where: str) -> Iterator[tupl
     if not adapter.batch_first:
         inputs, targets = inputs.transpose(0, 1), targets.transpose(0, 1)
     steps = inputs.shape[1]
+    lengths = _lengths(batch[2], where) if len(batch) == 3 else None
     if lengths is not None and (len(lengths) != len(inputs) or min(lengths) < 1 or max(lengths) > steps):
         raise DataError(f"{where}: expected {len(inputs)} lengths from 1 to {steps}, found {lengths[:8]}.")
     for index in range(len(inputs)):
@@ -152,7 +162,8 @@ def sampler_of(
 ) -> Sampler:
     """Batches of all rows whose integer target, if it has one, is not negative. `context`: that of the adapted net."""
     plain = criterion == CROSS_ENTROPY
-    counts = data.targets if data.targets.dtype.kind == "i" and data.targets.ndim == 1 else np.zeros(len(data.targets), np.int64)
+    are_labels = data.targets.dtype.kind in "iu" and data.targets.ndim == 1
+    counts = data.targets.astype(np.int64) if are_labels else np.zeros(len(data.targets), np.int64)
     if not bool((counts >= 0).any()):
         raise DataError(f"{data.store.folder.name}: expected targets of 0 or above, found negative ones only.")
     if adapter.is_recurrent:

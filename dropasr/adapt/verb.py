@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Union
 
@@ -58,7 +60,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         found = load_tensors(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DataError(f"{path}: the weights are missing. Correct the key weights.") from None
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"{path}: expected a state dict (torch.save(net.state_dict(), …) or safetensors), found something else: {reason}"
@@ -78,11 +80,14 @@ def read_arrays(path: Path) -> tuple[np.ndarray, ...]:
         if path.suffix == ".safetensors":
             arrays = load_arrays(path)
         else:
-            with np.load(path, allow_pickle=False) as file:
+            file = np.load(path, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("a single array without a name")
+            with file:
                 arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f"{path}: the data file is missing.") from None
-    except (SafetensorError, ValueError, OSError, EOFError) as error:
+    except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: expected .npz or .safetensors, found something else: {' '.join(str(error).split())[:200]}") from None
     missing = [name for name in ARRAYS[:2] if name not in arrays]
     if missing:

@@ -124,6 +124,13 @@ def test_cross_entropy_by_name_and_as_a_function_are_one():
     assert by_name.figures["after"]["error"] == by_function.figures["after"]["error"]
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+def test_labels_of_any_whole_number_type_are_the_same(kind: torch.dtype):
+    inputs, labels = rows()
+    wanted, found = (shrink(trained(), (inputs, each), epochs=2).figures for each in (labels, labels.to(kind)))
+    assert (found["before"]["loss"], found["after"]["error"]) == (wanted["before"]["loss"], wanted["after"]["error"])
+
+
 class Tagger(nn.Module):
     def __init__(self, cells: int = 24) -> None:
         super().__init__()
@@ -245,6 +252,8 @@ WRONG = {
     "targets": (trained(), [(torch.ones(5, 12), torch.zeros(4).long())], {}, DataError, ["targets", "(4,)"]),
     "labels": (trained(), [(torch.ones(500, 12), torch.full((500,), 6))], {}, DataError, ["from 0 to 5", "found 6"]),
     "float labels": (trained(), [(torch.ones(500, 12), torch.zeros(500))], {}, DataError, ["integer label", "float32"]),
+    "number type": (trained(), (np.ones((500, 12), np.float32), np.full(500, "a")), {}, DataError, ["targets", "<U1"]),
+    "length type": (Tagger(), [(torch.ones(2, 9, 12), torch.zeros(2, 9).long(), torch.ones(2))], {}, DataError, ["lengths", "float32"]),
     "none count": (trained(), [(torch.ones(500, 12), torch.full((500,), -1))], {}, DataError, ["negative ones only"]),
     "not finite": (trained(), [(torch.full((500, 12), torch.nan), torch.zeros(500).long())], {}, DataError, ["finite"]),
     "too few": (trained(), [(torch.ones(5, 12), torch.zeros(5).long())], {}, DataError, ["Use more data"]),
@@ -329,6 +338,24 @@ def test_the_verb_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_the_verb_wants_a_file_and_others_no_budget(capsys: pytest.CaptureFixture[str]):
     assert main(["compact-net"]) == 2 and "FILE.yaml" in capsys.readouterr().err
     assert main(["list", "--budget", "macs=1/8"]) == 2 and "belongs to budget and compact-net" in capsys.readouterr().err
+
+
+def test_data_and_weights_that_are_damaged_are_told(tmp_path: Path):
+    from dropasr.adapt.verb import read_arrays, read_weights
+
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    np.savez(tmp_path / "whole.npz", inputs=np.zeros((300, 20)), targets=np.zeros(300))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "truncated.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "flipped.npz").write_bytes(whole[:999] + bytes([whole[999] ^ 255]) + whole[1000:])
+    for name in ("single.npy", "truncated.npz", "flipped.npz"):
+        with pytest.raises(DataError, match=f"{name}: expected .npz or .safetensors"):
+            read_arrays(tmp_path / name)
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "folder.pt").mkdir()
+    for name in ("text.pt", "folder.pt"):
+        with pytest.raises(DataError, match=f"{name}: expected a state dict"):
+            read_weights(tmp_path / name)
 
 
 def test_sequences_one_behind_the_other(tmp_path: Path):
