@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dropasr.adapt.adapter import Adapter
+from dropasr.adapt.criterion import UserCriterion
 from dropasr.config import REPOSITORY, TrainConfig, nearest, read_layers
 from dropasr.errors import CompactionError, ConfigError
 from dropasr.files import hash_of, sha256_bytes
@@ -71,6 +72,11 @@ class Job:
         check_method(self.method, self.method_values, self.large)
         return method_options(self.method, self.method_values)
 
+    @cached_property
+    def before(self) -> dict[str, float]:
+        """Loss and error (percent) of the large net on dev."""
+        return self.figures(self.large)
+
     def figures(self, net: AcousticModel) -> dict[str, float]:
         """Loss and error (percent) on dev."""
         open_gates(net)
@@ -80,7 +86,10 @@ class Job:
     def _identity(self, widths: Sequence[int]) -> str:
         weights = {name: sha256_bytes(tensor.contiguous().numpy().tobytes()) for name, tensor in self.large.state_dict().items()}
         training = self.train_config.training_values()
-        return hash_of([weights, self.large.dims, self.data, list(widths), self.method_values, training, self.seed, self.criterion_name])
+        # What a function does cannot be hashed, so it is known by what it says of the large net.
+        own = isinstance(self.criterion, UserCriterion)
+        criterion = [self.criterion_name, f"{self.before['loss']:.4g}"] if own else self.criterion_name
+        return hash_of([weights, self.large.dims, self.data, list(widths), self.method_values, training, self.seed, criterion])
 
     def train(self, widths: Sequence[int]) -> Finished:
         """Compact to these widths; a run that was interrupted goes on, one that was finished is read. Raises CompactionError."""

@@ -105,7 +105,7 @@ class Search:
 
     def _figures(self, net: AcousticModel) -> dict[str, float]:
         """Loss and error on dev, and, where that is the budget, what `evaluate` says of the user's module."""
-        figures = self.job.figures(net)
+        figures = dict(self.job.before) if net is self.job.large else self.job.figures(net)
         if self.budget.kind == "wer-loss":
             adapter = self.job.adapter
             figures["wer-loss"] = float(self.evaluate(adapter.rebuild(copy.deepcopy(net).to(adapter.dtype))))

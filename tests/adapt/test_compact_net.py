@@ -194,6 +194,19 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path):
     assert any(message.startswith("epoch 1") for message in said), "other data must not find the net of the first"
 
 
+def test_another_criterion_is_another_run(tmp_path: Path):
+    """Functions and modules of one name may weigh rows in other ways."""
+
+    def of_first_class(weight: float) -> nn.Module:
+        return nn.CrossEntropyLoss(weight=torch.tensor([weight, *[1.0] * 5]))
+
+    said: list[str] = []
+    for weight, done in ((1.0, False), (1.0, True), (9.0, False)):
+        said.clear()
+        shrink(trained(), batches(), of_first_class(weight), epochs=1, folder=tmp_path, say=said.append)
+        assert any("already done" in message for message in said) == done
+
+
 def test_the_smallest_net_within_an_error(tmp_path: Path):
     said: list[str] = []
     result = shrink(trained(), batches(), budget="error=+1.5%", folder=tmp_path, say=said.append)
