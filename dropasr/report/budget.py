@@ -65,12 +65,41 @@ def choose(results: dict[str, Any], budget: Budget) -> tuple[dict[str, Any], lis
     return min(within, key=by_size if budget.kind == "wer-loss" else by_dev), sorted(rows, key=by_size, reverse=True)
 
 
+def groups(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is compared with one reference: the results of each corpus, model and system of a results.json, by title.
+
+    Rows of several of these have references of their own, and their names may be the same.
+    """
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for corpus, part in results.get("corpora", {"": results}).items():
+        for row in part["rows"]:
+            key = (corpus, row.get("model", ""), row.get("system", ""))
+            found.setdefault(key, {**part, "rows": []})["rows"].append(row)
+    return {", ".join(name for name in key if name): part for key, part in found.items()}
+
+
 def show(path: Path, text: str) -> list[str]:
-    """Lines that say which net of a results.json meets the budget `text`. Raises StageError where there is no such file."""
+    """Lines that say which net of a results.json meets the budget `text`, of each corpus, model and system that it has.
+
+    Raises StageError where there is no such file, CompactionError where no net of any meets the budget.
+    """
     budget = parse_budget(text)
     if not path.exists():
         raise StageError(f"{path}: no finished experiment. Run all stages first (bash run.sh), or name the folder of a recipe.")
-    results = read_json(path)
+    of_group, lines, failed = groups(read_json(path)), [], []
+    for title, results in of_group.items():
+        lines += [title] if len(of_group) > 1 else []
+        try:
+            lines += _table(results, budget, text)
+        except CompactionError as error:
+            failed.append(error)
+            lines.append(str(error))
+    if len(failed) == len(of_group):
+        raise failed[0]
+    return lines
+
+
+def _table(results: dict[str, Any], budget: Budget, text: str) -> list[str]:
     chosen, rows = choose(results, budget)
     reference = next(row for row in results["rows"] if row["reference"])
     rate = "CER" if results["error_rate"] == "character" else "WER"

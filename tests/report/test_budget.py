@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 from dropasr.adapt.budgets import parse_budget
 from dropasr.cli import main
 from dropasr.errors import CompactionError, ConfigError
-from dropasr.report.budget import choose
+from dropasr.report.budget import choose, show
 
 # name: multiply-adds, parameters, model RTF, WER on dev, WER on test (which must not decide)
 ROWS = {
@@ -71,8 +71,29 @@ def test_the_verb_reads_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["budget", str(REPOSITORY / "recipes" / "synth_commands"), "--budget", "macs=1/8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = json.loads((REPOSITORY / "recipes" / "synth_commands" / "results.json").read_text())["rows"]
-    [chosen] = [line.split()[1] for line in lines if line.startswith("->")]
-    assert chosen == min((row for row in rows if 0 < row["budget"] <= 0.125), key=lambda row: row["dev_wer"])["name"]
-    assert len(lines) == len(rows) + 3 and "against" in lines[-1]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    small = [[row for row in rows if row["model"] == model and 0 < row["budget"] <= 0.125] for model in models]
+    chosen = [line.split()[1] for line in lines if line.startswith("->")]
+    assert chosen == [min(own, key=lambda row: row["dev_wer"])["name"] for own in small]
+    assert len(lines) == len(rows) + (4 if len(models) > 1 else 3) * len(models) and "against" in lines[-1]
     assert main(["budget", str(tmp_path), "--budget", "macs=1/8"]) == 1 and "no finished experiment" in capsys.readouterr().err
     assert main(["budget", str(tmp_path)]) == 2 and "wer-loss=0.5" in capsys.readouterr().err
+
+
+def test_each_model_and_corpus_has_a_reference_of_its_own(tmp_path: Path):
+    """A recipe of two models has rows of the same names; a second corpus lies beside it under `corpora`."""
+    first, second = results(), results()
+    for row in second["rows"]:
+        row["macs_per_second"], row["model"] = 10 * row["macs_per_second"], "lstm"
+    several = {"schema_version": 1, "corpora": {"one": {**first, "rows": first["rows"] + second["rows"]}, "two": results()}}
+    (tmp_path / "results.json").write_text(json.dumps(several))
+    lines = show(tmp_path / "results.json", "macs=1/8")
+    assert [line for line in lines if line in ("one", "one, lstm", "two")] == ["one", "one, lstm", "two"]
+    assert [line.split()[1] for line in lines if line.startswith("->")] == ["a@1/8"] * 3
+    for row in second["rows"][1:]:
+        row["macs_per_second"] = 9999.0
+    (tmp_path / "results.json").write_text(json.dumps(several))
+    lines = show(tmp_path / "results.json", "macs=1/8")
+    assert [line.split()[1] for line in lines if line.startswith("->")] == ["a@1/8"] * 2 and any("none of 5 nets" in line for line in lines)
+    with pytest.raises(CompactionError, match="none of 5 nets"):
+        show(tmp_path / "results.json", "bytes=10")
