@@ -90,7 +90,8 @@ def multiply_adds_per_second(exported: Exported) -> float:
 
 
 def read_folder(folder: Path, config: Config) -> Exported:
-    """The card of a folder to be measured. Raises UsageError for a net of another corpus or rate, which this experiment cannot search."""
+    """The card of a folder to be measured. Raises UsageError for a net of another corpus or rate, which this experiment cannot search, or
+    of features that are not those of its store."""
     exported = Exported.read(folder)
     if exported.corpus != config.corpus.name:
         raise UsageError(f"{folder}: expected a net of the corpus '{config.corpus.name}', found '{exported.corpus}'. Pass its --conf.")
@@ -100,6 +101,16 @@ def read_folder(folder: Path, config: Config) -> Exported:
             f"{folder}: expected scores of every {stride}. frame (train.frame_subsampling), found every {exported.stride}. "
             f"Pass --set train.frame_subsampling={exported.stride}."
         )
+    features = config.features
+    wanted = {"normalise": features.normalise, "prior_frames": features.prior_frames}
+    wanted |= {key: getattr(features, key) for key in ("num_mel_bins", "frame_shift", "low_freq", "high_freq")}
+    found = {**exported.features, **exported.normalisation, "normalise": exported.normalisation["kind"]}
+    for key, value in wanted.items():
+        if found[key] != value:
+            raise UsageError(
+                f"{folder}: expected a net for features.{key} {value}, as this experiment has it, found {found[key]}. "
+                "Pass the options of the run that the net comes from."
+            )
     return exported
 
 

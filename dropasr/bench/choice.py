@@ -19,6 +19,7 @@ from dropasr.errors import MeasurementError
 from dropasr.files import write_json
 from dropasr.log import get_logger
 from dropasr.paths import Paths
+from dropasr.runtime.busy import BUSY_SHARE, busy_caution
 from dropasr.runtime.engines import CHOICE
 from dropasr.runtime.machine import hardware, pinned, versions
 from dropasr.runtime.rtf import Searches
@@ -35,7 +36,7 @@ def fastest(figures: dict[str, dict[str, float]], tolerance: float) -> str:
 
 def choose(config: Config, paths: Paths, plan: Plan, folder: Path, tolerance: float) -> dict[str, Any]:
     """Measure all engines on dev, keep one, and write which. Raises MeasurementError where none can run or the machine is busy."""
-    check_load(plan.under_load)
+    busy = check_load(plan.under_load)
     found = list(candidates([folder], plan.engines, config, paths, Searches(config, paths)))
     if not found:
         raise MeasurementError(f"{folder}: no engine can run it, see above. Install onnxruntime, or export again.")
@@ -45,6 +46,7 @@ def choose(config: Config, paths: Paths, plan: Plan, folder: Path, tolerance: fl
     with pinned(), torch.no_grad():
         decoders = {candidate.engine: candidate.decoder(features, store) for candidate in found}
         times = interleaved(decoders, audio, plan.repeats or config.rtf.repeats)
+    busy = max(busy, check_load(plan.under_load))
     durations = sum(utterance.duration for utterance in audio)
     figures: dict[str, dict[str, float]] = {}
     for candidate in found:
@@ -60,6 +62,8 @@ def choose(config: Config, paths: Paths, plan: Plan, folder: Path, tolerance: fl
         "cpu": hardware()["cpu"],
         "versions": versions(),
         "utterances": len(positions),
+        "busy_share": round(busy, 3),
+        "under_load": busy > BUSY_SHARE,
     }
     write_json(folder / CHOICE, value)
     return value
@@ -68,4 +72,5 @@ def choose(config: Config, paths: Paths, plan: Plan, folder: Path, tolerance: fl
 def told(value: dict[str, Any]) -> str:
     """The choice in a line."""
     figures = ", ".join(f"{name} {item['wer']:.2f} % WER, model RTF {item['rtf']:.5f}" for name, item in value["figures"].items())
-    return f"{value['folder']}: {value['engine']} (on {value['utterances']} utterances of dev: {figures})"
+    line = f"{value['folder']}: {value['engine']} (on {value['utterances']} utterances of dev: {figures})"
+    return f"{line}. **Measured under load.** {busy_caution(value['busy_share'])}" if value["under_load"] else line

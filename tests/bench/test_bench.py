@@ -135,6 +135,14 @@ def test_nets_of_another_experiment_are_refused(exported: Exported, tmp_path: Pa
         dataclasses.replace(card, **change).write(tmp_path, names)
         with pytest.raises(UsageError, match=words):
             candidates.read_folder(tmp_path, exported.config)
+    other = {**card.normalisation, "prior_frames": 17.0}
+    for change, words in (
+        ({"normalisation": other}, "features.prior_frames .*found 17"),
+        ({"features": {**card.features, "low_freq": 1}}, "low"),
+    ):
+        dataclasses.replace(card, **change).write(tmp_path, names)
+        with pytest.raises(UsageError, match=words):
+            candidates.read_folder(tmp_path, exported.config)
     with pytest.raises(UsageError, match="same name"):
         list(candidates.candidates([exported.folders[0]] * 2, [], exported.config, exported.paths, None))
 
@@ -173,7 +181,11 @@ def test_a_choice_is_kept_for_this_processor(exported: Exported, monkeypatch: py
     value = choice.choose(exported.config, exported.paths, Plan((folder,), ("onnx", "torch")), folder, 0.1)
     assert set(value["figures"]) == {"onnx", "torch"} and value["engine"] == chosen_engine(folder)
     assert value["figures"]["onnx"]["wer"] == read_json(exported.paths.scores("dense"))["dev"]["wer"]
-    assert value["engine"] in choice.told(value)
+    assert value["engine"] in choice.told(value) and not value["under_load"] and "under load" not in choice.told(value)
+    shares = iter([0.0, 1.5])
+    monkeypatch.setattr(choice, "check_load", lambda under_load: next(shares))
+    loaded = choice.choose(exported.config, exported.paths, Plan((folder,), ("onnx",), under_load=True), folder, 0.1)
+    assert loaded["under_load"] and "Measured under load" in choice.told(loaded)
     features = exported.store().utterance(0)
     mean, std = Card.read(folder).training_statistics()
     assert load_engine(folder, "auto").scores(features, mean, std).shape == (len(features), features.shape[1])
