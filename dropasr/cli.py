@@ -304,7 +304,7 @@ def _export(invocation: Invocation) -> None:
 def _bench(invocation: Invocation) -> None:
     """Measure exported nets."""
     if len(invocation.arguments) < 2:
-        raise UsageError(f"expected python -m dropasr bench {'|'.join(BENCHMARKS)} FOLDER... [options], found too few words.")
+        raise UsageError(f"expected python -m dropasr bench {'|'.join(BENCHMARKS)} FOLDER|ROW... [options], found too few words.")
     from dropasr.bench.verb import run
 
     config, paths = load(invocation)
@@ -319,18 +319,21 @@ def _recipe(invocation: Invocation) -> Path:
 
 
 MANY = 1000
-BENCHMARKS = ("rtf", "roofline", "auto")
+BENCHMARKS = ("rtf", "roofline", "auto", "search", "causes")
 LICENCE = options.Option("--licence", "TEXT", "licence of the corpus, for the card of the exported net")
 OWN_OPTIONS = {
     "export": (LICENCE,),
     "package": (LICENCE, options.Option("--bench", "", "a benchmark instead: the net and bench.py, which needs ONNX Runtime alone")),
     "bench": (
-        options.Option("--engines", "A,B", "engines to measure (default: all that can run)"),
+        options.Option("--engines", "A,B", "engines to measure (default: all that can run); of search: k2, k2_batched, kaldi"),
+        options.Option("--beams", "A,B", "of search: beams to try (default 8 to 16)"),
+        options.Option("--max-active", "A,B", "of search: numbers of active states to try (default 300 to 7000)"),
         options.Option("--repeats", "N", "timed passes (default rtf.repeats of the configuration)"),
         options.Option("--utterances", "N", "utterances of which the words are compared (default all)"),
         options.Option("--threads", "T", "threads of an additional measurement of throughput (default 1)"),
         options.Option("--batch", "B", "utterances at once in it (default 1)"),
-        options.Option("--tolerance", "PERCENT", "of auto: by how much the WER on dev may be above the best (default 0.1)"),
+        options.Option("--first", "KEY=VALUE", "of causes: what the first decoder has in place of the file's, such as decode.beam=12"),
+        options.Option("--tolerance", "PERCENT", "of auto, search: by how much the WER on dev may be above the best (default 0.1)"),
         options.Option("--under-load", "", "measure although other processes keep the machine busy, and mark the figures"),
         options.Option("--out", "DIR", "folder of the figures (default bench/ beside the scores of the experiment)"),
     ),
@@ -348,7 +351,7 @@ VERBS: dict[str, tuple[Callable[[Invocation], None], int, str]] = {
     "rates": (_rates, 1, "RECIPE_DIR: search the learning rates of its families.yaml on dev, write them to its rates/"),
     "package": (_package, 2, "ROW DIR: write a folder that `transcribe` needs: net, graph, words, units"),
     "export": (_export, 2, "ROW DIR: write the net of a row as ONNX and TorchScript, and compare it with the net in torch"),
-    "bench": (_bench, MANY, "rtf|roofline|auto FOLDER...: measure exported nets in engines"),
+    "bench": (_bench, MANY, "rtf|roofline|auto FOLDER..., search ROW, causes LARGE_ROW SMALL_ROW: measure nets in engines and searches"),
     "collect": (_collect, 1, "RECIPE_DIR: add this experiment's rows to a recipe"),
     "table": (_table, 1, "RECIPE_DIR: make a recipe's tables from its rows"),
 }

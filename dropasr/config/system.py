@@ -8,7 +8,7 @@ from dropasr.config.loading import Config
 
 
 def system_name(config: Config) -> str:
-    """What tells a system from the usual hybrid one: criterion, units, frame subsampling, frame skipping, rescoring; empty for the usual."""
+    """What tells a system from the usual hybrid one: criterion, units, frame subsampling, skipping, rescoring; empty for the usual."""
     parts = []
     if config.train.criterion == "ctc":
         parts.append(f"CTC {config.lang.units}, {config.decode.ctc}")

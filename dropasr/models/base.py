@@ -101,7 +101,7 @@ def check_skip(net: AcousticModel, skip: int) -> None:
     """Raise ConfigError where frames are to be skipped (`decode.frame_skip`) by a net that has to see every one."""
     if skip > 1 and net.reads_chunks:
         raise ConfigError(
-            f"decode.frame_skip: a recurrent net (model '{net.dims['model']}') reads every frame on its way, so that skipping saves nothing; "
+            f"decode.frame_skip: a recurrent net (model '{net.dims['model']}') reads every frame on its way, so skipping saves nothing; "
             f"found {skip}. Set it to 1, or build the net for a slower rate (model.subsampling)."
         )
 

@@ -62,8 +62,8 @@ class _Timed:
 class Searches:
     """The searches of all nets; those with equal weights share one, since graphs are large."""
 
-    def __init__(self, config: Config, paths: Paths) -> None:
-        self._plain = load_decoder(config, paths)
+    def __init__(self, config: Config, paths: Paths, plain: Search | None = None) -> None:
+        self._plain = load_decoder(config, paths) if plain is None else plain
         self._found: dict[Weights, Search] = {PLAIN: self._plain}
 
     def get(self, weights: Weights) -> Search:
