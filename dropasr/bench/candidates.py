@@ -78,6 +78,7 @@ class Candidate:
             "row": self.exported.row,
             "engine": self.engine,
             "widths": self.exported.widths,
+            "shared": self.exported.shared,
             "macs_per_second": multiply_adds_per_second(self.exported),
             "bytes": (self.folder / self.file).stat().st_size,
         }

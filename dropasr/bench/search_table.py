@@ -23,7 +23,7 @@ def _interval(value: dict[str, float], signed: bool = False) -> str:
 def markdown(result: dict[str, Any]) -> str:
     """The table, what is recommended, and what has to be known to read it. `result`: what `dropasr.bench.search.measure` returns."""
     rows = result["rows"]
-    widest = {(row["way"]): max((r["beam"], r["max_active"]) for r in rows if r["way"] == row["way"]) for row in rows}
+    widest = {row["way"]: max((r["beam"], r["max_active"]) for r in rows if r["way"] == row["way"]) for row in rows}
     lines = [
         [
             TITLES[row["way"]],
@@ -39,7 +39,12 @@ def markdown(result: dict[str, Any]) -> str:
     rate = "CER" if result["error_rate"] == "character" else "WER"
     header = ("search", "beam", "max active", f"{rate} % on dev", "difference to the widest", "search RTF", "")
     knees = sorted((row for row in rows if row["knee"]), key=lambda row: row["rtf"])
-    advice = [f"- {TITLES[row['way']]} (search RTF {row['rtf']:.5f}): `{options_of(row)}`" for row in knees]
+    edge = ", the widest of all: wider ones may be better, try them"
+    advice = [
+        f"- {TITLES[row['way']]} (search RTF {row['rtf']:.5f}{edge if (row['beam'], row['max_active']) == widest[row['way']] else ''}): "
+        f"`{options_of(row)}`"
+        for row in knees
+    ]
     scored, of = result["scored_utterances"], result["of_utterances"]
     part = f"all {scored}" if scored == of else f"{scored} of {of}"
     skips = "" if result["frame_skip"] == 1 else f", each for {result['frame_skip']} frames"

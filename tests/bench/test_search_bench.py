@@ -20,6 +20,7 @@ from dropasr.bench.search_table import markdown
 from dropasr.bench.ways import Way, provide_graph, ways_called
 from dropasr.config import load_config
 from dropasr.data.store import FrameStore
+from dropasr.decoding import kaldi_search
 from dropasr.decoding.graphs import provide_own_graph
 from dropasr.decoding.likelihoods import load_log_prior, log_likelihoods
 from dropasr.decoding.search import load_search
@@ -93,7 +94,8 @@ def test_figures_are_those_of_searches_made_afresh(exported: Exported, tmp_path:
         expected = score(dict(zip(store.ids, store.texts)), dict(zip(store.ids, words))).wer
         assert figures["wer"]["estimate"] == pytest.approx(expected) and figures["rtf"] > 0
         wers.add(expected)
-    assert len(wers) > 1, "beams that change nothing test nothing"
+    # kaldi-decoder keeps 30 states in any case, and this graph has few more.
+    assert len(wers) > 1 or "k2" not in installed_backends(), "beams that change nothing test nothing"
     ways = {"k2": ["k2", "k2_batched"], "kaldi": ["kaldi"]}
     names = [name for backend in ("k2", "kaldi") if backend in installed_backends() for name in ways[backend]]
     assert [item["way"] for item in result["rows"]] == [name for name in names for _ in GRID]
@@ -101,6 +103,15 @@ def test_figures_are_those_of_searches_made_afresh(exported: Exported, tmp_path:
     widest = [item for item in result["rows"] if (item["beam"], item["max_active"]) == GRID[-1]]
     assert all(item["difference"]["estimate"] == 0 for item in widest)
     assert result["size"] == sum(map(len, store.texts)) and result["scored_utterances"] == len(store)
+
+
+def test_a_search_pruned_otherwise_shares_its_graph(exported: Exported, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(kaldi_search, "FasterSearch", lambda *arguments: asked.append(arguments))
+    config = exported.config.decode.model_copy(update={"backend": "kaldi", "beam": 9.0, "max_active": 70})
+    load_search(exported.paths.align, config, exported.paths.lang / "words.txt").pruned(5.0, 40)
+    (graph, *first), (shared, *second) = asked
+    assert shared is graph and (first, second) == ([9.0, 70], [5.0, 40])
 
 
 def test_what_was_measured_is_kept(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -185,6 +196,9 @@ def test_the_command_line(exported: Exported, monkeypatch: pytest.MonkeyPatch, c
     options = f"--set decode.backend={backend} --set decode.beam={knee['beam']:g} --set decode.max_active={knee['max_active']}"
     assert options in text and (tmp_path / "search-dense.md").read_text() in text and "6 of 12 utterances of dev" in text
     assert markdown({**result, "under_load": True}).count("Measured under load") == 1
+    for widest in (True, False):
+        rows = [{**item, "knee": (item is result["rows"][-1]) == widest} for item in result["rows"][-2:]]
+        assert ("try them" in markdown({**result, "rows": rows})) == widest
     points = ElementTree.parse(tmp_path / "search-dense.svg").getroot()
     assert points.tag.endswith("svg") and "RTF of the search" in (tmp_path / "search-dense.svg").read_text()
     wrong = [
