@@ -101,7 +101,8 @@ class Stamps:
     def __init__(self, config: Config, paths: Paths) -> None:
         self.config = config
         self.paths = paths
-        self._values = {**config.model_dump(mode="json"), "training": config.train.training_values()}
+        counting = {"training": config.train.training_values(), "decode": config.decode.counting_values()}
+        self._values = {**config.model_dump(mode="json"), **counting}
         self._parts: dict[str, dict[str, Any]] = {}
 
     def parts(self, stage: Stage) -> dict[str, Any]:

@@ -214,7 +214,7 @@ def _export(invocation: Invocation) -> None:
 def _bench(invocation: Invocation) -> None:
     """Measure exported nets."""
     if len(invocation.arguments) < 2:
-        raise UsageError(f"expected python -m dropasr bench {'|'.join(BENCHMARKS)} FOLDER... [options], found too few words.")
+        raise UsageError(f"expected python -m dropasr bench {'|'.join(BENCHMARKS)} FOLDER|ROW... [options], found too few words.")
     from dropasr.bench.verb import run
 
     config, paths = load(invocation)
@@ -247,7 +247,7 @@ def _only(*names: str) -> tuple[Option, ...]:
 
 
 MANY = 1000
-BENCHMARKS = ("rtf", "roofline", "auto")
+BENCHMARKS = ("rtf", "roofline", "auto", "search", "causes")
 LICENCE = Option("--licence", "TEXT", "licence of the corpus, for the card of the exported net")
 BUDGET = Option("--budget", "KIND=VALUE", "macs=1/8, latency=1/4, bytes=200k, wer-loss=0.5, …")
 VERBS = {
@@ -280,15 +280,18 @@ VERBS = {
     ),
     "bench": Verb(
         _bench,
-        "rtf|roofline|auto FOLDER...: measure exported nets in engines",
+        "rtf|roofline|auto FOLDER..., search ROW, causes LARGE_ROW SMALL_ROW: measure nets in engines and searches",
         MANY,
         own=(
-            Option("--engines", "A,B", "engines to measure (default: all that can run)"),
+            Option("--engines", "A,B", "engines to measure (default: all that can run); of search: k2, k2_batched, kaldi"),
+            Option("--beams", "A,B", "of search: beams to try (default 8 to 16)"),
+            Option("--max-active", "A,B", "of search: numbers of active states to try (default 300 to 7000)"),
             Option("--repeats", "N", "timed passes (default rtf.repeats of the configuration)"),
             Option("--utterances", "N", "utterances of which the words are compared (default all)"),
             Option("--threads", "T", "threads of an additional measurement of throughput (default 1)"),
             Option("--batch", "B", "utterances at once in it (default 1)"),
-            Option("--tolerance", "PERCENT", "of auto: by how much the WER on dev may be above the best (default 0.1)"),
+            Option("--first", "KEY=VALUE", "of causes: what the first decoder has in place of the file's, such as decode.beam=12"),
+            Option("--tolerance", "PERCENT", "of auto, search: by how much the WER on dev may be above the best (default 0.1)"),
             Option("--under-load", "", "measure although other processes keep the machine busy, and mark the figures"),
             Option("--out", "DIR", "folder of the figures (default bench/ beside the scores of the experiment)"),
         ),

@@ -50,7 +50,7 @@ class Candidate:
             after_features = time.perf_counter()
             scores = self.net.scores(frames, mean, std)
             after_model = time.perf_counter()
-            self.search.decode([torch.from_numpy(scores)])
+            self.search.decode([torch.from_numpy(self.exported.spread(scores, len(frames)))])
             return after_features - begin, after_model - after_features, time.perf_counter() - after_model
 
         return decode
@@ -61,8 +61,8 @@ class Candidate:
         for position in progress(positions, self.name):
             mean, std = store.statistics(position)
             frames = store.utterance(position).astype(np.float32) * std + mean
-            scores = torch.from_numpy(self.net.scores(frames, mean, std))
-            (hypothesis,) = self.search.decode([scores])
+            scores = self.exported.spread(self.net.scores(frames, mean, std), len(frames))
+            (hypothesis,) = self.search.decode([torch.from_numpy(scores)])
             found[store.ids[position]] = hypothesis.words
         return found
 
@@ -78,6 +78,7 @@ class Candidate:
             "row": self.exported.row,
             "engine": self.engine,
             "widths": self.exported.widths,
+            "shared": self.exported.shared,
             "macs_per_second": multiply_adds_per_second(self.exported),
             "bytes": (self.folder / self.file).stat().st_size,
         }
@@ -96,10 +97,10 @@ def read_folder(folder: Path, config: Config) -> Exported:
     if exported.corpus != config.corpus.name:
         raise UsageError(f"{folder}: expected a net of the corpus '{config.corpus.name}', found '{exported.corpus}'. Pass its --conf.")
     stride = config.train.frame_subsampling
-    if exported.stride != stride:
+    if exported.search_stride != stride:
         raise UsageError(
-            f"{folder}: expected scores of every {stride}. frame (train.frame_subsampling), found every {exported.stride}. "
-            f"Pass --set train.frame_subsampling={exported.stride}."
+            f"{folder}: expected scores of every {stride}. frame (train.frame_subsampling), found every {exported.search_stride}. "
+            f"Pass --set train.frame_subsampling={exported.search_stride}."
         )
     features = config.features
     wanted = {"normalise": features.normalise, "prior_frames": features.prior_frames}

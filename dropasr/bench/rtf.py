@@ -71,7 +71,7 @@ def measure(config: Config, paths: Paths, plan: Plan) -> dict[str, Any]:
         raise MeasurementError("no engine can run any of the folders, see above. Install onnxruntime, or export again.")
     store, audio = FrameStore.open(paths.features("test")), load_audio(config, paths)
     positions = positions_of(store, plan.utterances, [utterance.id for utterance in audio])
-    results = {candidate.name: _errors(candidate, store, positions, paths) for candidate in found}
+    results = {candidate.name: errors_on_test(candidate, store, positions, paths) for candidate in found}
     repeats = plan.repeats or config.rtf.repeats
     features = feature_extractor(config)
     with pinned(), torch.no_grad():
@@ -85,7 +85,7 @@ def measure(config: Config, paths: Paths, plan: Plan) -> dict[str, Any]:
     rows = []
     for candidate in found:
         name = candidate.name
-        errors = _error_figures(results[name], results[reference], store, positions)
+        errors = error_figures(results[name], results[reference], store, positions)
         rows.append(
             {
                 "name": name,
@@ -118,7 +118,8 @@ def measure(config: Config, paths: Paths, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _errors(candidate: Candidate, store: FrameStore, positions: list[int], paths: Paths) -> WerResult:
+def errors_on_test(candidate: Candidate, store: FrameStore, positions: list[int], paths: Paths) -> WerResult:
+    """Errors on test; the evaluation is logged before and after."""
     about = {"row": candidate.exported.row, "engine": candidate.engine, "folder": candidate.folder.name, "sets": ["test"]}
     log_test_evaluation(paths, "bench begin", {**about, "utterances": len(positions)})
     result = candidate.result(store, positions)
@@ -127,24 +128,26 @@ def _errors(candidate: Candidate, store: FrameStore, positions: list[int], paths
     return result
 
 
-def _bounds(interval: Interval) -> dict[str, Any]:
+def bounds(interval: Interval) -> dict[str, Any]:
+    """An interval for JSON."""
     return {"estimate": interval.estimate, "low": interval.low, "high": interval.high, "kind": interval.kind, "unit": interval.unit}
 
 
-def _error_figures(result: WerResult, reference: WerResult, store: FrameStore, positions: list[int]) -> dict[str, Any]:
+def error_figures(result: WerResult, reference: WerResult, store: FrameStore, positions: list[int]) -> dict[str, Any]:
+    """Word error rate with its interval, and the difference to that of a reference."""
     errors, others = ([item.errors for item in each.utterances] for each in (result, reference))
     words = [item.words for item in result.utterances]
     speakers = [store.speakers[position] for position in positions]
     return {
         "words": result.words,
-        "wer": _bounds(wer_interval(errors, words, speakers)),
-        "wer_difference": _bounds(difference_interval([errors], [others], words, speakers)),
+        "wer": bounds(wer_interval(errors, words, speakers)),
+        "wer_difference": bounds(difference_interval([errors], [others], words, speakers)),
     }
 
 
 def _speedups(reference: Times, own: Times) -> dict[str, Any]:
     pairs = {"model": "model_seconds", "total": "total_seconds"}
-    return {key: _bounds(ratio_interval(getattr(reference, name), getattr(own, name))) for key, name in pairs.items()}
+    return {key: bounds(ratio_interval(getattr(reference, name), getattr(own, name))) for key, name in pairs.items()}
 
 
 def _energy(times: Times, durations: np.ndarray) -> float | None:

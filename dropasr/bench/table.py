@@ -36,7 +36,7 @@ def _rtf(value: float) -> str:
 def _line(row: dict[str, Any], reference: str) -> list[str]:
     times, first = row["rtf"], row["name"] == reference
     return [
-        row["folder"],
+        row["folder"] if row["shared"] == 1 else f"{row['folder']}, each score for {row['shared']} frames",
         engine_module(row["engine"]).TITLE,
         _interval(row["wer"], 2),
         MISSING if first else _interval(row["wer_difference"], 2, "+"),

@@ -60,6 +60,8 @@ CTC_OPTIONS = ("batch_frames", "flat_start")
 """Options of `train` that play no part where the criterion is `frames`."""
 CHUNK_OPTIONS = ("chunk_frames", "chunk_batch_frames")
 """Options of `train` that play a part where the criterion is `frames` and nets read sequences."""
+LATER_DECODING = ("frame_skip",)
+"""Options of `decode` that count only where they are not at their default, because nets were decoded before there were any."""
 LATER_OPTIONS = ("optimiser",)
 """Options of `train` that count only where they are not at their default, because nets were trained before there were any."""
 
@@ -162,6 +164,14 @@ class DecodeConfig(Options):
     """Different word sequences per utterance in n-best lists."""
     rescore: Literal["none", "nbest"] = "none"
     """`nbest`: the model of the graph gives way to lm-rescore.arpa (lang.rescore) on n-best lists; lm_scales then weight that model."""
+    frame_skip: int = Field(default=1, ge=1, le=10)
+    """The net computes every so manieth of the scores that the search reads, and the ones between are the same again. For nets that
+    classify single frames (feed-forward, train.criterion frames)."""
+
+    def counting_values(self) -> dict[str, Any]:
+        """The options as far as they count; those of LATER_DECODING are left out where they are at their default."""
+        values, fields = self.model_dump(mode="json"), type(self).model_fields
+        return {key: value for key, value in values.items() if key not in LATER_DECODING or value != fields[key].default}
 
     @model_validator(mode="after")
     def _check_scales(self) -> DecodeConfig:

@@ -47,6 +47,8 @@ class Config(Options):
             fits = "chars or bpe" if self.train.criterion == "ctc" else "phones (or train.criterion ctc)"
             raise ValueError(f"train.criterion {self.train.criterion} needs lang.units {fits}, found {self.lang.units}")
         self._check_rescoring()
+        if self.decode.frame_skip > 1 and self.train.criterion == "ctc":
+            raise ValueError("decode.frame_skip: nets trained with CTC put a token on one frame, which may be a skipped one; set it to 1")
         if self.decode.backend == "kaldi" and self.needs_lattices:
             raise ValueError(
                 f"{self.needs_lattices}: kaldi-decoder makes no lattices, which it needs; leave it unset, or set decode.backend k2"

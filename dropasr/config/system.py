@@ -8,12 +8,14 @@ from dropasr.config.loading import Config
 
 
 def system_name(config: Config) -> str:
-    """What tells a system from the usual hybrid one: criterion, units, frame subsampling, rescoring; empty for the usual one."""
+    """What tells a system from the usual hybrid one: criterion, units, frame subsampling, skipping, rescoring; empty for the usual."""
     parts = []
     if config.train.criterion == "ctc":
         parts.append(f"CTC {config.lang.units}, {config.decode.ctc}")
     if config.train.frame_subsampling > 1:
         parts.append(f"every {config.train.frame_subsampling}rd frame")
+    if config.decode.frame_skip > 1:
+        parts.append(f"scores shared by {config.decode.frame_skip} frames")
     if config.decode.rescore != "none":
         parts.append("rescored")
     return ", ".join(parts)
@@ -34,5 +36,6 @@ def system_folder(config: Config) -> str:
 
     Empty for the system that the nets were trained for: with frames every frame, with CTC lexicon and language model, no rescoring.
     """
-    as_trained = config.decode.ctc == "hlg" if config.train.criterion == "ctc" else not has_own_graph(config)
+    every_frame = not has_own_graph(config) and config.decode.frame_skip == 1
+    as_trained = config.decode.ctc == "hlg" if config.train.criterion == "ctc" else every_frame
     return "" if as_trained and config.decode.rescore == "none" else system_slug(system_name(config))

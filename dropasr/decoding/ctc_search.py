@@ -29,6 +29,10 @@ class GreedySearch:
         check_scores(log_likelihoods, self._units.num_units)
         return [Hypothesis(self._units.words(best_path(scores)), float(scores.max(dim=1).values.sum())) for scores in log_likelihoods]
 
+    def pruned(self, beam: float, max_active: int) -> GreedySearch:
+        """See `dropasr.decoding.search.Search.pruned`; nothing is pruned."""
+        return self
+
     def weighted(self, weights: Weights) -> GreedySearch:
         """See `dropasr.decoding.search.Search.weighted`."""
         return self
@@ -49,6 +53,10 @@ class TopologySearch(GreedySearch):
     def __init__(self, units: PieceUnits, search: Search) -> None:
         super().__init__(units)
         self._search, self.backend = search, search.backend
+
+    def pruned(self, beam: float, max_active: int) -> TopologySearch:
+        """See `dropasr.decoding.search.Search.pruned`."""
+        return TopologySearch(self._units, self._search.pruned(beam, max_active))
 
     def decode(self, log_likelihoods: list[torch.Tensor]) -> list[Hypothesis]:
         """See `dropasr.decoding.search.Search.decode`."""

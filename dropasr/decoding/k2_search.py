@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -58,6 +59,12 @@ class K2Search:
             penalty = self._weights.insertion_penalty / self._weights.lm_scale
             fsa.scores = fsa.scores - penalty * self._words_per_sequence[fsa.olabel.clamp(min=0).long()]
         return k2.create_fsa_vec([fsa])
+
+    def pruned(self, beam: float, max_active: int) -> K2Search:
+        """See `dropasr.decoding.search.Search.pruned`."""
+        other = copy.copy(self)
+        other._config = self._config.model_copy(update={"beam": beam, "max_active": max_active})
+        return other
 
     def weighted(self, weights: Weights) -> K2Search:
         """See `dropasr.decoding.search.Search.weighted`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ class KaldiSearch:
     backend = "kaldi"
 
     def __init__(self, fst: Any, words: list[str], num_units: int, config: DecodeConfig) -> None:
-        self._search, self._words, self._num_units = FasterSearch(fst, config.beam, config.max_active), words, num_units
+        self._fst, self._words, self._num_units = fst, words, num_units
+        self._search = FasterSearch(fst, config.beam, config.max_active)
 
     def decode(self, log_likelihoods: list[torch.Tensor]) -> list[Hypothesis]:
         """See `dropasr.decoding.search.Search.decode`."""
@@ -35,6 +37,12 @@ class KaldiSearch:
                 get_logger(__name__).warning(PARTIAL_PATH, index)
             hypotheses.append(Hypothesis([self._words[label] for label in path.labels], path.score))
         return hypotheses
+
+    def pruned(self, beam: float, max_active: int) -> KaldiSearch:
+        """See `dropasr.decoding.search.Search.pruned`."""
+        other = copy.copy(self)
+        other._search = FasterSearch(self._fst, beam, max_active)
+        return other
 
     def weighted(self, weights: Weights) -> KaldiSearch:
         """See `dropasr.decoding.search.Search.weighted`."""

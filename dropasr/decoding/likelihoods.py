@@ -12,7 +12,7 @@ from dropasr.config import Config
 from dropasr.data.store import FrameStore
 from dropasr.errors import StageError
 from dropasr.files import write_bytes
-from dropasr.models.base import AcousticModel
+from dropasr.models.base import AcousticModel, check_skip
 from dropasr.paths import Paths
 
 PRIOR_FRAMES = 200_000
@@ -26,9 +26,18 @@ def log_posteriors(net: AcousticModel, frames: np.ndarray, stride: int = 1) -> t
     return torch.log_softmax(net.logits(torch.from_numpy(np.array(frames, dtype=np.float32)), stride), dim=1)
 
 
-def log_likelihoods(net: AcousticModel, frames: np.ndarray, log_prior: torch.Tensor, stride: int = 1) -> torch.Tensor:
-    """Pseudo log likelihoods `(⌈T/stride⌉, K)`, log posterior minus log prior, of one utterance `(T, F)`."""
-    return log_posteriors(net, frames, stride) - log_prior
+def shared(scores: torch.Tensor, skip: int, frames: int, stride: int = 1) -> torch.Tensor:
+    """Scores `(⌈T/stride⌉, K)` of T frames from those of every skip-th, `(⌈T/(stride·skip)⌉, K)`: each stands for the next ones as well."""
+    return scores if skip == 1 else scores.repeat_interleave(skip, dim=0)[: -(-frames // stride)]
+
+
+def log_likelihoods(net: AcousticModel, frames: np.ndarray, log_prior: torch.Tensor, stride: int = 1, skip: int = 1) -> torch.Tensor:
+    """Pseudo log likelihoods `(⌈T/stride⌉, K)`, log posterior minus log prior, of one utterance `(T, F)`.
+
+    The net computes every `skip`-th of them; raises ConfigError where it cannot.
+    """
+    check_skip(net, skip)
+    return shared(log_posteriors(net, frames, stride * skip) - log_prior, skip, len(frames), stride)
 
 
 def mean_posterior(net: AcousticModel, store: FrameStore, stride: int = 1) -> np.ndarray:

@@ -42,6 +42,10 @@ class RescoringSearch:
         self.backend = search.backend
         self._search, self._graph_model, self._model, self._number, self._weights = search, graph_model, model, number, weights
 
+    def pruned(self, beam: float, max_active: int) -> RescoringSearch:
+        """See `dropasr.decoding.search.Search.pruned`; of the first pass."""
+        return RescoringSearch(self._search.pruned(beam, max_active), self._graph_model, self._model, self._number, self._weights)
+
     def weighted(self, weights: Weights) -> RescoringSearch:
         """See `dropasr.decoding.search.Search.weighted`."""
         return RescoringSearch(self._search, self._graph_model, self._model, self._number, weights)
@@ -92,9 +96,12 @@ def rescoring_models(paths: Paths) -> tuple[Path, Path]:
     return models
 
 
-def load_decoder(config: Config, paths: Paths) -> Search:
-    """The search of the configuration with plain weights, rescoring included. Raises ConfigError or DataError."""
-    search = load_search(graph_folder(config, paths), config.decode, paths.lang / "words.txt")
+def load_decoder(config: Config, paths: Paths, folder: Path | None = None) -> Search:
+    """The search of the configuration with plain weights, rescoring included. Raises ConfigError or DataError.
+
+    `folder`: another one with units and graph than that of the system.
+    """
+    search = load_search(graph_folder(config, paths) if folder is None else folder, config.decode, paths.lang / "words.txt")
     if config.decode.rescore == "none":
         return search
     small, large = rescoring_models(paths)

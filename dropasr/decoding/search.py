@@ -58,6 +58,9 @@ class Search(Protocol):
         of the end is given, with a warning. Raises DataError for an utterance without frames or with values that are not finite.
         """
 
+    def pruned(self, beam: float, max_active: int) -> Search:
+        """The same search with another beam and number of active states; the graph is shared."""
+
     def weighted(self, weights: Weights) -> Search:
         """The same search with other weights; the graph is shared. Raises ConfigError where the backend cannot."""
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dropasr.data.chunks import Inputs
+from dropasr.errors import ConfigError
 from dropasr.models.gates import Gate
 
 
@@ -94,6 +95,15 @@ class AcousticModel(nn.Module):
     def num_parameters(self) -> int:
         """Weights, biases and normalisation parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def check_skip(net: AcousticModel, skip: int) -> None:
+    """Raise ConfigError where frames are to be skipped (`decode.frame_skip`) by a net that has to see every one."""
+    if skip > 1 and net.reads_chunks:
+        raise ConfigError(
+            f"decode.frame_skip: a recurrent net (model '{net.dims['model']}') reads every frame on its way, so skipping saves nothing; "
+            f"found {skip}. Set it to 1, or build the net for a slower rate (model.subsampling)."
+        )
 
 
 def widths_for_budget(

@@ -153,6 +153,7 @@ class Scores(Input):
     max_active: int
     rescore: str
     frame_subsampling: int
+    frame_skip: int = 1
 
     @property
     def tests(self) -> dict[str, SplitScore]:

@@ -128,7 +128,7 @@ def _check_same_utterances(paths: Paths, nets: list[Net]) -> None:
 def _check_same_decoding(paths: Paths, nets: list[Net]) -> None:
     first = nets[0].scores
     for net in nets[1:]:
-        for option in ("backend", "beam", "max_active", "rescore", "frame_subsampling"):
+        for option in ("backend", "beam", "max_active", "rescore", "frame_subsampling", "frame_skip"):
             expected, found = getattr(first, option), getattr(net.scores, option)
             if expected != found:
                 raise MeasurementError(

@@ -156,7 +156,7 @@ def _speedup(net: Net, reference: Net) -> Speedup:
 
 def evaluations_per_second(config: Config) -> float:
     """How often nets are evaluated per second of audio."""
-    return round(1 / config.features.frame_shift) / config.train.frame_subsampling
+    return round(1 / config.features.frame_shift) / (config.train.frame_subsampling * config.decode.frame_skip)
 
 
 def _row(net: Net, run: Run, config: Config) -> ResultRow:
@@ -256,6 +256,7 @@ def make_results(config: Config, run: Run) -> Results:
             beam=scores.beam,
             max_active=scores.max_active,
             frame_subsampling=scores.frame_subsampling,
+            frame_skip=scores.frame_skip,
             rescore=scores.rescore,
             versions={name: str(version) for name, version in run.timing.versions.items()},
         ),

@@ -181,6 +181,8 @@ class Stack(Record):
     """Largest number of active states."""
     frame_subsampling: int = 1
     """The net and the search see every frame (1) or every third (3)."""
+    frame_skip: int = 1
+    """Scores in a row that the net computes once."""
     rescore: str = "none"
     """Rescoring of the search's hypotheses: `none` or `nbest`."""
     versions: dict[str, str]

@@ -215,6 +215,7 @@ def search_text(stack: Stack) -> str:
     """The search and its options."""
     text = f"{stack.search}, beam {stack.beam:g}, at most {stack.max_active} active states"
     text += "" if stack.frame_subsampling == 1 else f", every {stack.frame_subsampling}rd frame"
+    text += "" if stack.frame_skip == 1 else f", scores shared by {stack.frame_skip} frames"
     return text + ("" if stack.rescore == "none" else ", n-best lists rescored with a larger language model")
 
 

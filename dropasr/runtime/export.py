@@ -17,7 +17,7 @@ from dropasr.decoding.likelihoods import load_log_prior, prior_text
 from dropasr.errors import ExportError, StageError
 from dropasr.files import read_json, write_bytes
 from dropasr.log import get_logger
-from dropasr.models.base import AcousticModel
+from dropasr.models.base import AcousticModel, check_skip
 from dropasr.models.checkpoint import git_revision, load_net, write_tensors
 from dropasr.paths import Paths
 from dropasr.runtime.engines import CHOICE, load_engine
@@ -69,7 +69,7 @@ def _card(config: Config, paths: Paths, row: str, net: AcousticModel, licence: s
             f"{paths.scores(row)}: the row '{row}' was not decoded, so its acoustic scale is not known. Run: bash run.sh --stage 7."
         )
     scores = read_json(paths.scores(row))
-    stride = config.train.frame_subsampling
+    stride = config.train.frame_subsampling * config.decode.frame_skip
     layout = layout_of(net, stride)
     mean, std = training_moments(FrameStore.open(paths.features("train")))
     features = config.features
@@ -106,6 +106,7 @@ def _card(config: Config, paths: Paths, row: str, net: AcousticModel, licence: s
         prior=prior_text(config),
         units=net.dims["num_outputs"],
         wer={split: figures["wer"] for split, figures in _by_split(scores).items()},
+        shared=config.decode.frame_skip,
         rtf=None if rtf is None else {part: rtf[part] for part in ("features", "model", "search", "total")},
     )
 
@@ -121,6 +122,7 @@ def export(config: Config, paths: Paths, row: str, folder: Path, licence: str = 
     ExportError where the graphs do not give what the net gives.
     """
     net = load_net(paths.net(row))
+    check_skip(net, config.decode.frame_skip)
     prior = load_log_prior(config, paths, row)
     card = _card(config, paths, row, net, licence)
     store = FrameStore.open(paths.features("dev"))

@@ -9,6 +9,8 @@ for those beyond its ends), `mean`, `std`, and for a recurrent net one `state_in
 and `state_out_NAME`. What the states are at the start, `Exported.first_states` says. The first `output_delay` scores of an utterance belong
 to no frame and are left out; so `⌈T/stride⌉ + output_delay` are computed in all.
 
+A net with `shared` above 1 computes the scores of one of so many frames of the search: each is used as often (`Exported.spread`).
+
 `model.int8.onnx` and `model.int8s.onnx` are `model.onnx` with matrices of 8-bit integers; `model.pt` is the same as TorchScript;
 `model.safetensors` holds the weights (and `log_prior`) of the net that `dims` describes, for engines in torch.
 
@@ -31,6 +33,8 @@ FORMAT_VERSION = 1
 CARD = "model.json"
 WHOLE, STREAM, TORCHSCRIPT = "model.onnx", "stream.onnx", "model.pt"
 WEIGHTS = "model.safetensors"
+LATER = {"shared"}
+"""Keys that may be missing in a card of an earlier version, and have their default then."""
 DYNAMIC_INT8, STATIC_INT8 = "model.int8.onnx", "model.int8s.onnx"
 _REMEDY = "Export the net again: python -m dropasr export ROW DIR."
 
@@ -54,7 +58,7 @@ class Exported:
     normalisation: dict[str, Any]
     """`kind` (speaker or utterance), `prior_frames`, and `mean` and `std` of the training set, F numbers each."""
     stride: int
-    """Frames per score."""
+    """Frames per score that the net computes."""
     left_context: int
     right_context: int
     output_delay: int
@@ -73,6 +77,8 @@ class Exported:
     """Real-time factors in torch: `features`, `model`, `search`, `total`; None where they were not measured."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every file beside model.json."""
+    shared: int = 1
+    """How often the search takes each score (`decode.frame_skip`)."""
     format_version: int = FORMAT_VERSION
 
     @property
@@ -83,6 +89,15 @@ class Exported:
     def num_scores(self, frames: int) -> int:
         """Scores of an utterance of so many frames."""
         return -(-frames // self.stride)
+
+    @property
+    def search_stride(self) -> int:
+        """Frames per score that the search takes."""
+        return self.stride // self.shared
+
+    def spread(self, scores: np.ndarray, frames: int) -> np.ndarray:
+        """What the search takes, `(⌈T/search_stride⌉, K)`, of the scores `(⌈T/stride⌉, K)` of an utterance of so many frames."""
+        return scores if self.shared == 1 else np.repeat(scores, self.shared, axis=0)[: -(-frames // self.search_stride)]
 
     def window(self, first: int, count: int, frames: int | None = None) -> np.ndarray:
         """Numbers `(n,)` of the frames that the scores `first` to `first + count - 1` of a stream are computed from.
@@ -139,9 +154,8 @@ class Exported:
         expected = card.pop("about_sha256", None)
         if hash_of(card) != expected:
             raise ExportError(f"{path}: the file is damaged or was changed: its content does not have the hash it states. {_REMEDY}")
-        known = {item.name for item in fields(cls)}
-        if set(card) != known:
-            different = sorted(set(card) ^ known)
+        different = sorted(set(card) ^ {item.name for item in fields(cls)} - (LATER - set(card)))
+        if different:
             raise ExportError(
                 f"{path}: expected the keys of format {FORMAT_VERSION}, found a difference in {', '.join(different)}. {_REMEDY}"
             )

@@ -61,7 +61,7 @@ class Recogniser:
         self.package, self.engine = package, load_engine(package.folder, engine, threads, package.exported)
         settings, exported = package.search, package.exported
         self.search = FasterSearch(package.graph, settings.beam, settings.max_active, settings.min_active)
-        self.seconds_per_score = exported.stride * exported.features["frame_shift"]
+        self.seconds_per_score = exported.search_stride * exported.features["frame_shift"]
         self._groups = group_of_unit(package.units)
 
     def transcribe(self, path: str | Path, channel: int | None = None, statistics: Statistics | None = None) -> Transcript:
@@ -73,6 +73,7 @@ class Recogniser:
         words: list[Word] = []
         for piece, mean, std in self._pieces(audio, statistics):
             scores = self.engine.scores(piece.frames, mean, std)[piece.skip : piece.skip + piece.count]
+            scores = self.package.exported.spread(scores, len(piece.frames) - piece.skip * self.package.exported.stride)
             path_ = self.search.decode(scores)
             words += self.words(path_, scores, piece.first * self.package.exported.features["frame_shift"])
         return Transcript(" ".join(word.text for word in words), words, round(audio.seconds, 3), audio.notes)

@@ -17,12 +17,13 @@ from dropasr.config import Config, rows
 from dropasr.data.features import log_mel, make_extractor
 from dropasr.data.normalisation import normalise
 from dropasr.data.store import FrameStore
-from dropasr.decoding.likelihoods import load_log_prior
+from dropasr.decoding.likelihoods import load_log_prior, shared
 from dropasr.decoding.rescore import load_decoder
 from dropasr.decoding.search import PLAIN, Search, Weights
 from dropasr.errors import StageError
 from dropasr.files import read_json, write_json
 from dropasr.log import get_logger
+from dropasr.models.base import check_skip
 from dropasr.models.checkpoint import load_net
 from dropasr.paths import Paths
 from dropasr.runtime.busy import BUSY_SHARE, busy_share
@@ -42,7 +43,8 @@ class _Timed:
         self.net = load_net(paths.net(name))
         self.scores = read_json(paths.scores(name))
         self.scale, self.prior = self.scores["acoustic_scale"], load_log_prior(config, paths, name)
-        self.stride = config.train.frame_subsampling
+        self.stride, self.skip = config.train.frame_subsampling, config.decode.frame_skip
+        check_skip(self.net, self.skip)
         self.search = searches.get(Weights(self.scores["lm_scale"], self.scores["insertion_penalty"]))
 
     def seconds(self, features: Features, audio: Audio) -> tuple[float, float, float]:
@@ -50,7 +52,8 @@ class _Timed:
         begin = time.perf_counter()
         frames = features(audio)
         after_features = time.perf_counter()
-        scores = (torch.log_softmax(self.net.logits(torch.from_numpy(frames), self.stride), dim=1) - self.prior) * self.scale
+        logits = self.net.logits(torch.from_numpy(frames), self.stride * self.skip)
+        scores = shared((torch.log_softmax(logits, dim=1) - self.prior) * self.scale, self.skip, len(frames), self.stride)
         after_model = time.perf_counter()
         self.search.decode([scores])
         return after_features - begin, after_model - after_features, time.perf_counter() - after_model
@@ -59,8 +62,8 @@ class _Timed:
 class Searches:
     """The searches of all nets; those with equal weights share one, since graphs are large."""
 
-    def __init__(self, config: Config, paths: Paths) -> None:
-        self._plain = load_decoder(config, paths)
+    def __init__(self, config: Config, paths: Paths, plain: Search | None = None) -> None:
+        self._plain = load_decoder(config, paths) if plain is None else plain
         self._found: dict[Weights, Search] = {PLAIN: self._plain}
 
     def get(self, weights: Weights) -> Search:

@@ -31,8 +31,15 @@ class StreamScores:
 
     @property
     def ready(self) -> int:
-        """Scores that `advance` would compute now, those of no frame included."""
-        return max(0, (self.received - 1 - self._exported.right_context) // self._exported.stride + 1 - self._computed)
+        """Scores that `advance` would give now, those of no frame included."""
+        return self._exported.shared * self._ready
+
+    @property
+    def _ready(self) -> int:
+        exported = self._exported
+        # A score waits for all frames that share it, so that none is given to frames that never come.
+        later = max(exported.right_context, exported.stride - exported.search_stride)
+        return max(0, (self.received - 1 - later) // exported.stride + 1 - self._computed)
 
     def feed(self, frames: np.ndarray) -> None:
         """Take in raw log-mels `(T, F)`."""
@@ -41,13 +48,14 @@ class StreamScores:
     def advance(self, mean: np.ndarray, std: np.ndarray, last: bool = False) -> np.ndarray:
         """The scores `(m, K)` that the frames so far allow; with `last`, all that are left. Frames are normalised as given here."""
         exported = self._exported
-        count = exported.num_scores(self.received) + exported.output_delay - self._computed if last else self.ready
+        count = exported.num_scores(self.received) + exported.output_delay - self._computed if last else self._ready
         if count <= 0 or not self.received:
             return np.zeros((0, exported.units), np.float32)
         numbers = exported.window(self._computed, count, self.received)
         scores, self._states = self._engine.part(self._frames[numbers - self._base], mean, std, self._states)
         of_no_frame = max(0, exported.output_delay - self._computed)
+        earlier = exported.stride * max(0, self._computed - exported.output_delay)
         self._computed += count
         done = min(max(self._computed * exported.stride - exported.left_context, self._base), self.received - 1) - self._base
         self._frames, self._base = self._frames[done:].copy(), self._base + done
-        return scores[of_no_frame:]
+        return exported.spread(scores[of_no_frame:], self.received - earlier)

@@ -75,12 +75,12 @@ class _Worker:
         """Words by utterance id, for each setting."""
         net, prior = self.net(part.row)
         store = FrameStore.open(self.paths.features(part.split))
-        stride = self.config.train.frame_subsampling
+        stride, skip = self.config.train.frame_subsampling, self.config.decode.frame_skip
         lengths = np.diff(store.offsets)[list(part.positions)].tolist()
         found: dict[Setting, Transcripts] = {setting: {} for setting in part.settings}
         for batch in batches_by_frames(lengths, BATCH_FRAMES):
             positions = [part.positions[index] for index in batch]
-            scores = [log_likelihoods(net, store.utterance(position), prior, stride) for position in positions]
+            scores = [log_likelihoods(net, store.utterance(position), prior, stride, skip) for position in positions]
             for settings in _searches(part):
                 scaled = [settings[0].acoustic_scale * values for values in scores]
                 for setting, words in zip(settings, self._words(scaled, settings, part.tune), strict=True):

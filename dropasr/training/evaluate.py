@@ -40,7 +40,7 @@ def decoding_identity(config: Config, paths: Paths) -> str:
     files += [paths.features(split) / "index.json" for split in ("dev", *evaluation_sets(config))]
     return hash_of(
         {
-            "options": {**config.decode.model_dump(mode="json"), "backend": backend},
+            "options": {**config.decode.counting_values(), "backend": backend},
             "training": [config.train.criterion, config.train.frame_subsampling],
             "files": {f"{path.parent.name}/{path.name}": sha256_file(path) for path in files if path.exists()},
             "dropasr": dropasr.__version__,

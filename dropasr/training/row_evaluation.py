@@ -169,6 +169,7 @@ class RowEvaluation:
             "max_active": options.max_active,
             "rescore": options.rescore,
             "frame_subsampling": self.config.train.frame_subsampling,
+            "frame_skip": options.frame_skip,
         }
         for name, result in results.items():
             suffix = ".alignments.txt" if name == "test" else f".{name}.alignments.txt"

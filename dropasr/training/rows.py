@@ -20,7 +20,7 @@ from dropasr.lang.pieces import load_units
 from dropasr.methods import build_method, check_method, has_own_schedule, learns_units, makes_smaller, method_options
 from dropasr.methods.base import CommonOptions, Schedule
 from dropasr.models import build_model
-from dropasr.models.base import AcousticModel, widths_for_budget
+from dropasr.models.base import AcousticModel, check_skip, widths_for_budget
 from dropasr.models.checkpoint import git_revision, load_net, save_net
 from dropasr.paths import Paths
 from dropasr.training.checkpoints import remove_training
@@ -86,6 +86,7 @@ def _check_rate(config: Config, net: AcousticModel) -> None:
             f"train.frame_subsampling: expected {net.stride}, the rate of the net itself (model '{config.model['name']}'), found {wanted}. "
             f"Set train.frame_subsampling={net.stride}, or build the net for one of {wanted} frames."
         )
+    check_skip(net, config.decode.frame_skip)
 
 
 SCHEDULE_KEYS = ("start", "end", "passes")

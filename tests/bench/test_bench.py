@@ -97,6 +97,7 @@ def test_figures_of_all_candidates(exported: Exported, monkeypatch: pytest.Monke
     assert len([line for line in text.splitlines() if line.startswith("| dense | ")]) == 3
     assert "ONNX Runtime, int8 dynamic" in text and "2 threads, 3 at once" in text and "under load" not in text
     assert "Measured under load" in markdown({**result, "under_load": True})
+    assert "| dense, each score for 2 frames | torch |" in markdown({**result, "rows": [{**first, "shared": 2}, *result["rows"][1:]]})
     json.dumps(result)
 
 

@@ -13,6 +13,7 @@ from conftest import REPOSITORY
 from exported_case import card
 
 from dropasr.errors import ExportError
+from dropasr.files import hash_of, write_json
 from dropasr.runtime.exported import CARD, STREAM, WHOLE, Exported
 
 
@@ -30,6 +31,25 @@ def test_reads_what_was_written(tmp_path: Path):
     mean, std = exported.training_statistics()
     np.testing.assert_array_equal(mean, np.array([1.5, 0.25], np.float32))
     np.testing.assert_array_equal(std, np.array([2.0, 0.1], np.float32))
+
+
+def test_a_card_without_later_keys_is_read(tmp_path: Path):
+    exported = written(tmp_path)
+    old = {key: value for key, value in json.loads((tmp_path / CARD).read_text()).items() if key not in ("shared", "about_sha256")}
+    write_json(tmp_path / CARD, {**old, "about_sha256": hash_of(old)})
+    assert Exported.read(tmp_path) == exported and exported.shared == 1
+    del old["stride"]
+    write_json(tmp_path / CARD, {**old, "about_sha256": hash_of(old)})
+    with pytest.raises(ExportError, match="a difference in stride"):
+        Exported.read(tmp_path)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 6, 7, 12, 13])
+def test_the_search_takes_shared_scores_several_times(frames: int):
+    exported = card(stride=6, shared=2)
+    computed = np.arange(0, frames, 6)[:, None]
+    assert exported.num_scores(frames) == len(computed) and exported.search_stride == 3
+    assert exported.spread(computed, frames)[:, 0].tolist() == [t - t % 6 for t in range(0, frames, 3)]
 
 
 def damage_graph(folder: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +13,7 @@ import dropasr
 from dropasr.errors import DataError, DropasrError
 from dropasr.runtime import recogniser as recogniser_module
 from dropasr.runtime.audio import AudioFile
+from dropasr.runtime.package import Package
 from dropasr.runtime.streaming import stream
 
 SAID = ["LOW", "HIGH", "HIGH", "LOW", "LOW"]
@@ -84,6 +87,37 @@ def test_a_long_file_is_cut_into_pieces_at_pauses(recogniser, tmp_path, monkeypa
     check_times(found.words, times)
     assert found.words == whole.words
     assert max(sizes) <= 500 and len(sizes) > 8
+
+
+class EverySecond:
+    """An engine that computes the scores of every second frame."""
+
+    def __init__(self, engine) -> None:
+        self._engine = engine
+
+    def scores(self, features, mean, std):
+        return self._engine.scores(features, mean, std)[::2]
+
+    def part(self, window, mean, std, states):
+        scores, states = self._engine.part(window, mean, std, states)
+        return scores[::2], states
+
+
+def test_scores_that_frames_share(package, tmp_path, monkeypatch):
+    whole = Package.read(package)
+    shared = dataclasses.replace(whole, exported=dataclasses.replace(whole.exported, stride=2, shared=2))
+    recogniser = recogniser_module.Recogniser(shared)
+    recogniser.engine = EverySecond(recogniser.engine)
+    times = write_speech(tmp_path / "a.wav", SAID * 3)
+    for seconds in (40.0, 5.0):
+        monkeypatch.setattr(recogniser_module, "PIECE_SECONDS", seconds)
+        found = recogniser.transcribe(tmp_path / "a.wav")
+        assert [word.text for word in found.words] == SAID * 3
+        check_times(found.words, times, 0.04)
+    samples, times = speech(SAID)
+    (final,) = [result.transcript for result in stream(recogniser, iter([samples])) if result.final]
+    assert final.text == " ".join(SAID)
+    check_times(final.words, times, 0.04)
 
 
 def test_speakers_are_normalised_together(package, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from concurrent.futures import Future
@@ -15,7 +16,7 @@ from dropasr.config import Config, load_config, rows, system_folder
 from dropasr.data.store import FrameStore, FrameStoreWriter
 from dropasr.decoding.likelihoods import log_likelihoods, log_posteriors, mean_posterior
 from dropasr.decoding.search import PLAIN, Weights, load_search
-from dropasr.errors import MeasurementError
+from dropasr.errors import ConfigError, MeasurementError
 from dropasr.files import read_json, sha256_file, write_json
 from dropasr.lang.graph import make_transducers
 from dropasr.lang.graph_build import FILE_NAMES, build_graphs
@@ -23,11 +24,15 @@ from dropasr.lang.ngram import estimate
 from dropasr.lang.units import OutputUnits
 from dropasr.models.checkpoint import load_net, save_net
 from dropasr.models.feedforward import FeedForward
+from dropasr.models.lstm import Lstm
 from dropasr.paths import Paths
 from dropasr.report.load import evaluations_on_test
+from dropasr.report.results import row_hashes
+from dropasr.stages import BY_VERB
+from dropasr.stamps import Stamps
 from dropasr.training import decode_parts, evaluate
 from dropasr.training.row_evaluation import RowEvaluation
-from dropasr.training.rows import row_identity
+from dropasr.training.rows import check_rows, row_identity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "decoding"))
 from search_case import BACKENDS, SMALL, TEXT, make_lang  # noqa: E402 (the folder above is on the path only now)
@@ -284,6 +289,57 @@ def test_a_system_at_another_rate_leaves_the_usual_one_alone(experiment, here, t
     assert experiment.decode() == usual and len(here) == count
     assert evaluations_on_test(paths.test_log, row="dense", system="every 3rd frame") == 1
     assert evaluations_on_test(paths.test_log, row="dense", system="") == 1
+
+
+@pytest.mark.parametrize("skip", [2, 3])
+def test_scores_that_frames_share(experiment, here, skip):
+    usual = experiment.decode()
+    config = experiment.config(f"decode.frame_skip={skip}")
+    paths = dataclasses.replace(experiment.paths, system=system_folder(config))
+    evaluate.decode(config, paths, 1)
+    scores = read_json(paths.scores("dense"))
+    assert scores["frame_skip"] == skip and scores["net"] == usual["dense"]["net"]
+    # All frames computed, and of each the scores of the last one that is a multiple of `skip`.
+    search = load_search(paths.align, config.decode, paths.lang / "words.txt")
+    store, net = FrameStore.open(paths.features("test")), load_net(paths.net("dense"))
+    prior = torch.from_numpy(np.load(paths.align / "log_prior.npy"))
+    every = [scores["acoustic_scale"] * log_likelihoods(net, store.utterance(i), prior) for i in range(len(store))]
+    picked = [values[[t - t % skip for t in range(len(values))]] for values in every]
+    words = [hypothesis.words for hypothesis in search.decode(picked)]
+    assert scores["test"]["errors"] == experiment.errors("test", words)
+    for frames in (1, 2, 3, 7, 8):
+        part = store.utterance(0)[:frames]
+        whole = log_likelihoods(net, part, prior)
+        assert torch.allclose(log_likelihoods(net, part, prior, 1, skip), whole[[t - t % skip for t in range(frames)]], atol=1e-6)
+        third = log_likelihoods(net, part, prior, 3)
+        assert torch.allclose(log_likelihoods(net, part, prior, 3, skip), third[[t - t % skip for t in range(len(third))]], atol=1e-6)
+    count = len(here)
+    assert experiment.decode() == usual and len(here) == count
+    assert evaluations_on_test(paths.test_log, row="dense", system=f"scores shared by {skip} frames") == 1
+
+
+def test_nets_that_must_see_every_frame_skip_none(experiment):
+    net = Lstm(UNITS.num_units, [5], UNITS.num_units)
+    frames = FrameStore.open(experiment.paths.features("test")).utterance(0)
+    with pytest.raises(ConfigError, match="decode.frame_skip: a recurrent net .*found 2. Set it to 1"):
+        log_likelihoods(net, frames, torch.zeros(()), 1, 2)
+    with pytest.raises(ConfigError, match="decode.frame_skip: nets trained with CTC"):
+        experiment.config("decode.frame_skip=2", "train.criterion=ctc", "lang.units=chars")
+    lstm = load_config(experiment.yaml, model="lstm", settings=["decode.frame_skip=2", "train.frame_subsampling=3"])
+    with pytest.raises(ConfigError, match="decode.frame_skip: a recurrent net"):
+        check_rows(lstm)
+
+
+def test_frame_skip_counts_only_where_frames_are_skipped(experiment):
+    usual, skipping = experiment.config(), experiment.config("decode.frame_skip=2")
+    assert "frame_skip" not in usual.decode.counting_values() and skipping.decode.counting_values()["frame_skip"] == 2
+    # What stands in rows that were decoded before there was the option.
+    before = {key: value for key, value in usual.decode.model_dump(mode="json").items() if key != "frame_skip"}
+    assert usual.decode.counting_values() == before
+    assert row_hashes(usual)["dense"] != row_hashes(skipping)["dense"]
+    assert evaluate.decoding_identity(usual, experiment.paths) != evaluate.decoding_identity(skipping, experiment.paths)
+    parts = Stamps(usual, experiment.paths).parts(BY_VERB["decode"]), Stamps(skipping, experiment.paths).parts(BY_VERB["decode"])
+    assert [part.get("decode.frame_skip") for part in parts] == [None, 2]
 
 
 def test_the_nets_own_prior(experiment, here):
