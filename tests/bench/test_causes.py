@@ -9,7 +9,7 @@ import pytest
 from bench_case import Exported
 from conftest import TINY
 
-from dropasr import cli, options
+from dropasr import cli, options, verbs
 from dropasr.bench import causes
 from dropasr.bench.rtf import Plan
 from dropasr.config import system_folder
@@ -48,11 +48,13 @@ def test_a_line_for_each_cause_that_changes_something(exported: Exported):
 
 
 def test_the_first_decoder_is_that_of_the_file(exported: Exported):
-    own = cli.OWN_OPTIONS["bench"]
+    bench = verbs.VERBS["bench"]
     command = ["causes", "a", "b", "--conf", str(exported.experiment.yaml), "--set", "decode.beam=5", "--set", "decode.prior_scale=0.5"]
 
     def first(*more: str):
-        invocation = options.parse([*command, "--set", "train.frame_subsampling=3", *more], max_arguments=9, own=own)
+        invocation = options.parse(
+            [*command, "--set", "train.frame_subsampling=3", *more], max_arguments=9, known=[*bench.takes, *bench.own]
+        )
         return causes.first_system(exported.experiment.config("decode.beam=5", "decode.prior_scale=0.5"), invocation)
 
     assert (first().decode.beam, first().train.frame_subsampling, first().decode.prior_scale) == (12, 1, 0.5)
@@ -93,7 +95,7 @@ def test_figures_of_all_lines(exported: Exported, monkeypatch: pytest.MonkeyPatc
 
 def test_the_command_line(exported: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path):
     exported.without_audio(monkeypatch, causes)
-    monkeypatch.setattr(cli, "load", lambda invocation: (exported.config, exported.paths))
+    monkeypatch.setattr(verbs, "load", lambda invocation: (exported.config, exported.paths))
     conf = ["--conf", str(exported.experiment.yaml), "--first", "decode.beam=29", "--out", str(tmp_path)]
     assert cli.main(["bench", "causes", "dense", "annealed_dropout", *conf, "--engines", "torch"]) == 0
     rows = read_json(tmp_path / "causes.json")["rows"]

@@ -12,7 +12,7 @@ from bench_case import Exported
 from conftest import TINY
 from test_evaluate import SMALL
 
-from dropasr import cli
+from dropasr import cli, verbs
 from dropasr.bench import search
 from dropasr.bench.journal import Journal
 from dropasr.bench.rtf import Plan
@@ -186,7 +186,7 @@ def test_the_graph_of_the_other_backend_is_made_beside_the_benchmarks(exported: 
 
 
 def test_the_command_line(exported: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path):
-    monkeypatch.setattr(cli, "load", lambda invocation: (exported.config, exported.paths))
+    monkeypatch.setattr(verbs, "load", lambda invocation: (exported.config, exported.paths))
     command = ["bench", "search", "dense", "--beams", "4,30", "--max-active", "50,1000", "--out", str(tmp_path)]
     backend = installed_backends()[0]
     assert cli.main([*command, "--engines", backend, "--utterances", "6"]) == 0
