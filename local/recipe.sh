@@ -12,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 # shellcheck source=local/env.sh
 source local/env.sh
+"$(dropasr_any_python)" -m dropasr.options "${options[@]}" >/dev/null # a wrong option is answered before anything is installed
 dropasr_environment
 
 for seed in ${SEEDS:-1 2 3}; do

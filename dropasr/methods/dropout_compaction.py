@@ -47,9 +47,6 @@ class MethodOptions(RemovalOptions):
     """Step on the retention probabilities per update."""
     gradient_scale: Literal["layer", "none"] = "layer"
     """`layer`: divide the data gradient by its standard deviation over the layer; `none`: as published."""
-    masks: Literal["sampled", "expected"] = "sampled"
-    """What weights are trained with during retention learning: masks drawn from the probabilities, as published, or the probabilities
-    themselves, the expectation-scaled net, which `mean_field` differentiates and which learns without the noise of masks."""
     initial_retention: float = Field(default=0.75, gt=0, lt=1)
     """Retention probability of all units when retention learning starts."""
     updates_per_pass: int = Field(default=8, ge=1)
@@ -91,8 +88,7 @@ class Method(GradualRemoval):
             return
         self.report.keep = float(torch.cat(self.scales).mean())
         for group, probabilities in zip(net.unit_groups(), self.scales):
-            expected = self.options.masks == "expected"
-            group.gate.multiplier = probabilities if expected else sampled(self.generator, probabilities)
+            group.gate.multiplier = sampled(self.generator, probabilities)
 
     def inference_mode(self, net: AcousticModel) -> None:
         super().inference_mode(net)

@@ -93,22 +93,6 @@ def test_the_warm_start_leaves_the_expectation_scaled_logits(activation, batch_n
         assert torch.allclose(net(spliced), before, rtol=1e-4, atol=1e-5)
 
 
-def test_weights_learn_with_drawn_masks_or_with_expected_ones():
-    """Drawn masks are 0 or 1 and differ from batch to batch; expected ones are the probabilities."""
-    for masks in ("sampled", "expected"):
-        net, _ = planted(seed=0)
-        options = {"method": "dropout_compaction", "masks": masks, "initial_retention": 0.6}
-        method = build_method("c", options, Schedule(10, 1, 0, 0.5 * net.macs_per_frame()))
-        method.begin_removal(net, trained=True)
-        method.training_mode(net, 0)
-        inputs = torch.ones(200, USEFUL + DEAD)
-        seen = net.gates[0](inputs)
-        if masks == "expected":
-            assert torch.allclose(seen, 0.6 * inputs)
-        else:
-            assert set(seen.unique().tolist()) == {0.0, 1.0} and seen.mean() == pytest.approx(0.6, abs=0.03)
-
-
 def test_the_signal_is_measured_before_the_first_pass_even_if_two_fall_on_one_step():
     net, _ = planted(seed=1)
     options = {"signal_frames": 64, "frames_per_update": 32, "start": 0.0, "end": 1.0, "passes": 9}
