@@ -7,8 +7,7 @@
 # Every stage is one call of `python -m dropasr VERB`; bash run.sh --list shows what each reads and writes.
 set -euo pipefail
 
-DROPASR_CALLER_DIR=$PWD # relative paths in options are meant from here
-export DROPASR_CALLER_DIR
+caller_dir=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=local/env.sh
 source local/env.sh
@@ -35,6 +34,7 @@ if [[ ${1:-} == test ]]; then
   exec python -m pytest -m "$selection" "${@:3}"
 fi
 
+export DROPASR_CALLER_DIR=$caller_dir # relative paths in options are meant from here
 # Wrong options are answered by any Python at hand, before anything is installed.
 any_python=$(dropasr_any_python)
 answer=$("$any_python" -m dropasr.options "$@")

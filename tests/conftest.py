@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stages_case import Experiment
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported
+os.environ.pop("DROPASR_CALLER_DIR", None)  # tests mean relative paths from their own folders, whoever started pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = """\
