@@ -60,7 +60,8 @@ def test_every_method_loads(path: Path):
     values = {"method": path.stem, **read_layers(path)}
     smaller, teacher = makes_smaller(path.stem, values), values.get("teacher") or "dense"
     large = ["--set", f"experiment.large=[{','.join(dict.fromkeys(['dense', teacher]))}]"]
-    wanted = ["--method", path.stem] if smaller else ["--set", f"experiment.small=[{path.stem}]"]
+    small = "dense,distilled" if smaller else path.stem
+    wanted = [*(["--method", path.stem] if smaller else []), "--set", f"experiment.small=[{small}]"]
     config = configuration(*large, *wanted)
     check_components(config)
     assert path.stem in (config.experiment.compact if smaller else config.experiment.small)

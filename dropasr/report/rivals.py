@@ -1,7 +1,8 @@
 """Which nets are compared with which, and which ones sentences and claims are about.
 
-A table of one method or two compares every compacted net with its rivals: nets from scratch of its size, and controls. Where more methods
-share a budget with dropout compaction, each is compared with dropout compaction of its size, and sentences and claims are about that alone.
+A table of one method or two compares every compacted net with its rivals: nets from scratch of its size, and controls, all with the same
+teacher or without one, as it is. Where more methods without a teacher share a budget with dropout compaction, each is compared with dropout
+compaction of its size, and sentences and claims are about that alone.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ def is_control(row: Row) -> bool:
 
 def are_many(rows: Sequence[Row]) -> bool:
     """Whether the rows, of one model and system, compare many methods with dropout compaction."""
-    methods = {(row.budget, row.method) for row in rows if row.kind == "compact" and row.budget}
+    methods = {(row.budget, row.method) for row in rows if row.kind == "compact" and row.budget and row.teacher is None}
     return any(sum(of == budget for of, _ in methods) >= MANY for budget, method in methods if method == PIVOT)
 
 
 def _are_rivals(row: Row, other: Row) -> bool:
-    """Whether a compacted net is to be compared with another of its budget: one from scratch, or one made by a control."""
-    if row.kind != "compact" or row.budget != other.budget or not row.budget:
+    """Whether a compacted net is to be compared with another of its budget and teacher: one from scratch, or one made by a control."""
+    if row.kind != "compact" or row.budget != other.budget or not row.budget or row.teacher != other.teacher:
         return False
     return other.kind == "small" or (other.kind == "compact" and is_control(other) and not is_control(row))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,6 @@ def check_rows(config: Config) -> None:
     net = build_model(config.model, config.features.num_mel_bins, 1)
     _check_rate(config, net)
     _check_fair(config)
-    distils = False
     for label, values in config.methods.items():
         options = method_options(label, values)
         smaller = makes_smaller(label, values)
@@ -60,12 +59,30 @@ def check_rows(config: Config) -> None:
             raise ConfigError(f"method '{label}': the teacher '{options.teacher}' is not among experiment.large ({', '.join(large)}).")
         _check_chain(config, label)
         check_method(label, values, net, options.teacher and method_options(options.teacher, config.methods[options.teacher]))
-        distils = distils or (smaller and options.teacher is not None)
-    if distils and all(method_options(label, config.methods[label]).teacher is None for label in config.experiment.small):
-        raise ConfigError(
-            "experiment.small: a method under experiment.compact has a teacher, so a net distilled from scratch must stand beside it "
-            "(rules of comparison): add 'distilled' to experiment.small."
-        )
+    _check_taught(config)
+
+
+def _taught(config: Config, labels: Iterable[str]) -> dict[tuple[str, float], str]:
+    """Teachers and their weights, each with the first of the methods that has them."""
+    found: dict[tuple[str, float], str] = {}
+    for label in labels:
+        options = method_options(label, config.methods[label])
+        if options.teacher is not None:
+            found.setdefault((options.teacher, options.teacher_weight), label)
+    return found
+
+
+def _check_taught(config: Config) -> None:
+    """Raise ConfigError where a net gets smaller with a teacher and none from scratch has the same one."""
+    small = _taught(config, config.experiment.small)
+    for (teacher, weight), label in _taught(config, config.experiment.compact).items():
+        if (teacher, weight) not in small:
+            others = "; ".join(f"'{other}' has {name} with {share:g}" for (name, share), other in small.items())
+            raise ConfigError(
+                f"experiment.small: '{label}' learns from '{teacher}' with weight {weight:g}, so a net from scratch with that teacher and "
+                f"weight must stand beside it (rules of comparison); {others or 'found none with a teacher'}. Add 'distilled' to "
+                f"experiment.small, or set methods.distilled.teacher and methods.distilled.teacher_weight."
+            )
 
 
 def _check_chain(config: Config, label: str) -> None:
@@ -91,26 +108,23 @@ def _check_rate(config: Config, net: AcousticModel) -> None:
 
 SCHEDULE_KEYS = ("start", "end", "passes")
 """Options that methods whose schedule is their own (`own_schedule`) need not share."""
-SHARED_KEYS = (*SCHEDULE_KEYS, "min_units", "width_multiple", "teacher", "teacher_weight")
+SHARED_KEYS = (*SCHEDULE_KEYS, "min_units", "width_multiple")
 """Options that the methods under experiment.compact must share, those that make nets of the size they learn excepted."""
 
 
 def _check_fair(config: Config) -> None:
-    """Raise ConfigError where methods that meet the same budgets were given another schedule or another teacher."""
+    """Raise ConfigError where methods that meet the same budgets were given another schedule."""
     labels = dict.fromkeys(row.method for row in rows(config) if row.kind == "compact" and row.budget)
     options = {label: method_options(label, config.methods[label]) for label in labels}
     for key in SHARED_KEYS:
-        taught = [item for item in options.items() if key != "teacher_weight" or item[1].teacher is not None]
-        if key in SCHEDULE_KEYS:
-            taught = [item for item in taught if not has_own_schedule(item[0], config.methods[item[0]])]
-        values = [(label, getattr(item, key)) for label, item in taught if hasattr(item, key)]
+        bound = [label for label in labels if key not in SCHEDULE_KEYS or not has_own_schedule(label, config.methods[label])]
+        values = [(label, getattr(options[label], key)) for label in bound if hasattr(options[label], key)]
         for label, value in values[1:]:
             first, wanted = values[0]
             if value != wanted:
-                shown = "null" if wanted is None else wanted
                 raise ConfigError(
                     f"experiment.compact: '{label}' has {key} {value}, but '{first}' has {wanted}; methods that are compared share "
-                    f"{', '.join(SHARED_KEYS)}. Set methods.{label}.{key}={shown}, or compare them in experiments of their own."
+                    f"{', '.join(SHARED_KEYS)}. Set methods.{label}.{key}={wanted}, or compare them in experiments of their own."
                 )
 
 

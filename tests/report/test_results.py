@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dropasr.config import system_name
+from dropasr.config import rows, system_name
 from dropasr.report import results as results_module
 from dropasr.report.build import build
 from dropasr.report.results import command_line, row_hashes
@@ -92,6 +92,19 @@ def test_controls_are_rivals_and_no_net_is_its_own(tmp_path):
     found = {(item.row, item.difference.to) for item in results_of((config, make_run(tmp_path, config))).comparisons if item.budget == 0.25}
     small, control = "small_dense@0.25", "random_removal@0.25"
     assert found == {(COMPACT, small), (COMPACT, control), (control, small)}
+
+
+def test_rivals_have_the_same_teacher(tmp_path):
+    config = make_config(small=["dense", "distilled"], compact=["dropout_compaction", "distilled_compaction", "random_removal"])
+    names = {name: {"method": name} for name in ("distilled", "random_removal")}
+    config = config.model_copy(update={"methods": {**config.methods, **names, "distilled_compaction": {"method": "dropout_compaction"}}})
+    _, paths = run = config, make_run(tmp_path, config)
+    for row in rows(config):
+        if "distilled" in row.name:
+            edit(paths.net(row.name) / "summary.json", lambda value: value.update(teacher="dense"))
+    found = {(item.row, item.difference.to) for item in results_of(run).comparisons if item.budget == 0.25}
+    small, control, taught = "small_dense@0.25", "random_removal@0.25", ("distilled_compaction@0.25", "small_distilled@0.25")
+    assert found == {(COMPACT, small), (COMPACT, control), (control, small), taught}  # two methods, taught and not, are not many
 
 
 def test_what_learns_no_units_is_a_control_whatever_its_name(tmp_path):

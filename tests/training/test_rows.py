@@ -105,7 +105,7 @@ def test_a_row_without_budget_keeps_the_size_that_it_learned(tmp_path):
         ("experiment.large=[dense,dropout_compaction]", "belongs under experiment.compact"),
         ("experiment.compact=[dense]", "does not make nets smaller"),
         ("methods.dropout_compaction.teacher=dens", "not among experiment.large"),
-        ("methods.dropout_compaction.teacher=dense", "add 'distilled' to experiment.small"),
+        ("methods.dropout_compaction.teacher=dense", "Add 'distilled' to experiment.small"),
     ],
 )
 def test_unfair_or_senseless_tables_are_refused(setting, message):
@@ -116,28 +116,27 @@ def test_unfair_or_senseless_tables_are_refused(setting, message):
 METHODS = "experiment.compact=[dropout_compaction,norm_removal,random_removal,dropout_compaction_published]"
 
 
-@pytest.mark.parametrize("key,value", [("start", 0.05), ("end", 0.5), ("passes", 4), ("min_units", 3), ("teacher", "dense")])
-def test_compared_methods_share_their_schedule_and_teacher(key, value):
+@pytest.mark.parametrize("key,value", [("start", 0.05), ("end", 0.5), ("passes", 4), ("min_units", 3)])
+def test_compared_methods_share_their_schedule(key, value):
     check_rows(config(METHODS))
-    distilled = "experiment.small=[dense,distilled]"
     with pytest.raises(
         ConfigError, match=f"'norm_removal' has {key} {value}, but 'dropout_compaction' has .*Set methods.norm_removal.{key}="
     ):
-        check_rows(config(METHODS, distilled, f"methods.norm_removal.{key}={value}"))
+        check_rows(config(METHODS, f"methods.norm_removal.{key}={value}"))
     labels = ("dropout_compaction", "norm_removal", "random_removal")
-    check_rows(config(METHODS, distilled, *(f"methods.{label}.{key}={value}" for label in labels)))
+    check_rows(config(METHODS, *(f"methods.{label}.{key}={value}" for label in labels)))
 
 
-def test_the_weight_of_a_teacher_is_shared_where_there_is_one():
-    weights = ["methods.dropout_compaction.teacher_weight=0.5"]
-    check_rows(config(METHODS, *weights))
-    teachers = [f"methods.{label}.teacher=dense" for label in ("dropout_compaction", "norm_removal", "random_removal")]
-    with pytest.raises(ConfigError, match="'norm_removal' has teacher_weight 0.7, but 'dropout_compaction' has 0.5"):
-        check_rows(config(METHODS, "experiment.small=[dense,distilled]", *weights, *teachers))
+TAUGHT = ("experiment.compact=[dropout_compaction,distilled_compaction]", "experiment.small=[dense,distilled]")
 
 
-def test_a_distilled_table_is_accepted_with_its_rival():
+def test_what_a_compacted_net_is_taught_a_net_from_scratch_is_taught_too():
     check_rows(config("methods.dropout_compaction.teacher=dense", "experiment.small=[dense,distilled]"))
+    check_rows(config(*TAUGHT))
+    check_rows(config(*TAUGHT, *(f"methods.{label}.teacher=annealed_dropout" for label in ("distilled", "distilled_compaction"))))
+    for setting, found in (("teacher=annealed_dropout", "annealed_dropout with 0.7"), ("teacher_weight=0.5", "dense with 0.5")):
+        with pytest.raises(ConfigError, match=f"'distilled_compaction' learns from 'dense' with weight 0.7.*'distilled' has {found}"):
+            check_rows(config(*TAUGHT, f"methods.distilled.{setting}"))
 
 
 def test_identity_changes_with_what_decides_a_row_and_nothing_else(tmp_path):
