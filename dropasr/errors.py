@@ -40,5 +40,9 @@ class CompactionError(DropasrError):
     """A compaction that would not leave the outputs as they were, or that cannot meet its budget."""
 
 
+class DivergedError(CompactionError):
+    """A net whose training diverged before its units could be removed."""
+
+
 class MeasurementError(DropasrError):
     """A WER or RTF that must not be reported, because its counterpart is missing or its inputs are incomplete."""

@@ -8,7 +8,7 @@ import torch
 
 from dropasr.compaction.surgery import fold_constants, fold_scales, remove_units
 from dropasr.data.chunks import Inputs
-from dropasr.errors import CompactionError
+from dropasr.errors import CompactionError, DivergedError
 from dropasr.models.base import AcousticModel
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
@@ -38,7 +38,7 @@ def compact(
     scales of the units that stayed, or, with `fold`, are open with the scales folded into the weights that read the units.
     `constants`: bool, `(H,)` per group, units of scale 0 that leave although they are not masked, because they never change; what they
     say is folded into the biases above, and is part of the proof.
-    Raises CompactionError over 1e-4 of the largest logit (float32; 1e-10 in float64).
+    Raises CompactionError over 1e-4 of the largest logit (float32; 1e-10 in float64), DivergedError where logits are not finite before.
     """
     groups = net.unit_groups()
     before = net.widths
@@ -51,6 +51,11 @@ def compact(
             for group, constant in zip(groups, constants):
                 group.gate.multiplier = torch.where(constant, torch.ones_like(group.gate.multiplier), group.gate.multiplier)
         masked = net(frames)
+        if not bool(torch.isfinite(masked).all()):
+            raise DivergedError(
+                f"the net's logits on {len(masked)} frames are not finite before units are removed: its training diverged. Lower the "
+                "learning rate (train.learning_rate, or training_rate of the method) and run this again."
+            )
         for group, constant, units in zip(groups, constants or [], net.unit_activations(frames) if constants else []):
             if bool(constant.any()):
                 fold_constants(group, torch.where(constant, units[0], torch.zeros_like(units[0])))

@@ -43,8 +43,11 @@ def _ready(config: Config, paths: Paths, waiting: list[Row], running: set[str]) 
     return [row for row in waiting if teacher_done(row)]
 
 
-def run_jobs(config: Config, paths: Paths, wanted: list[Row], nj: int) -> None:
-    """Train `wanted` in up to `nj` processes. The first failure stops the queue; finished rows stay, unfinished ones can be resumed."""
+def run_jobs(config: Config, paths: Paths, wanted: list[Row], nj: int, spared: type[DropasrError] | None = None) -> set[str]:
+    """Train `wanted` in up to `nj` processes. The first failure stops the queue; finished rows stay, unfinished ones can be resumed.
+
+    Rows that fail with an error of the class `spared` are passed over; their names are returned.
+    """
     check_rows(config)
     waiting = []
     for row in wanted:
@@ -52,18 +55,30 @@ def run_jobs(config: Config, paths: Paths, wanted: list[Row], nj: int) -> None:
             logger.info(f"{row.name}: already trained for this configuration")
         else:
             waiting.append(row)
+    failed: set[str] = set()
     if not waiting:
-        return
+        return failed
     waiting.sort(key=lambda row: -_cost(config, row))
     with workers.manager() as manager:
         messages = manager.Queue()
+        epochs = len(waiting) * config.train.epochs
         with workers.pool(min(nj, len(waiting)), "spawn", _start_worker, (messages,)) as pool:
-            for _ in progress(_drive(config, paths, waiting, nj, pool, messages), "training", len(waiting) * config.train.epochs):
+            for _ in progress(_drive(config, paths, waiting, nj, pool, messages, spared, failed), "training", epochs):
                 pass
+    return failed
 
 
-def _drive(config: Config, paths: Paths, waiting: list[Row], nj: int, pool: ProcessPoolExecutor, messages: Any):
-    """Submit jobs as they become ready and yield once per finished epoch."""
+def _drive(
+    config: Config,
+    paths: Paths,
+    waiting: list[Row],
+    nj: int,
+    pool: ProcessPoolExecutor,
+    messages: Any,
+    spared: type[DropasrError] | None,
+    failed: set[str],
+):
+    """Submit jobs as they become ready and yield once per finished epoch; names of spared rows go into `failed`."""
     running: dict[Future, Row] = {}
     while waiting or running:
         names = {row.name for row in running.values()}
@@ -76,7 +91,11 @@ def _drive(config: Config, paths: Paths, waiting: list[Row], nj: int, pool: Proc
             row = running.pop(future)
             try:
                 future.result()
-            except DropasrError:
+            except DropasrError as error:
+                if spared is not None and isinstance(error, spared):
+                    logger.warning(f"{row.name}: passed over: {error}")
+                    failed.add(row.name)
+                    continue
                 for other in running:
                     other.cancel()
                 logger.error(f"{row.name}: stopped; the other running nets are finished or can be resumed by running this stage again")

@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field
 
 from dropasr.config import Config, Options, Row, parse_options, read_layers, rows
-from dropasr.errors import ConfigError
+from dropasr.errors import ConfigError, DivergedError
 from dropasr.files import read_json, write_text
 from dropasr.log import get_logger
 from dropasr.paths import Paths
@@ -91,7 +91,7 @@ def trial_config(config: Config, families: dict[str, Family], rates: dict[str, l
 
 
 def _dev_ce(paths: Paths, row: Row) -> float:
-    """Cross-entropy on dev after the last epoch; infinite where training diverged."""
+    """Cross-entropy on dev after the last epoch; infinite where it is no number."""
     value = read_json(paths.net(row.name) / "summary.json")["history"][-1]["dev_ce"]
     return value if value is not None and math.isfinite(value) else math.inf
 
@@ -112,15 +112,18 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
     families = families_of(config, search, str(source))
     rates = {name: [float(f"{factor * config.train.learning_rate:.4g}") for factor in sorted(search.factors)] for name in families}
     losses: dict[str, dict[float, float]] = {name: {} for name in families}
+    diverged: set[str] = set()
     while any(len(losses[name]) < len(rates[name]) for name in families):
         trial = trial_config(config, families, rates, search.budget)
         trained = rows(trial)
-        run_jobs(trial, paths, trained, nj)
+        diverged |= run_jobs(trial, paths, [row for row in trained if row.name not in diverged], nj, spared=DivergedError)
         for name, family in families.items():
             of_rate = {rate: _label(family.methods[0], rate) for rate in rates[name]}
             losses[name] = {
-                rate: _dev_ce(paths, next(row for row in trained if (row.method, row.kind) == (label, family.kind)))
+                rate: math.inf if row.name in diverged else _dev_ce(paths, row)
                 for rate, label in of_rate.items()
+                for row in trained
+                if (row.method, row.kind) == (label, family.kind)
             }
             further = next_rate(losses[name], search.most)
             rates[name] += [] if further is None else [further]

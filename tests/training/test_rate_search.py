@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dropasr.config import load_config, rows
-from dropasr.errors import ConfigError
+from dropasr.errors import ConfigError, DivergedError
 from dropasr.paths import Paths
 from dropasr.training import rate_search
 from dropasr.training.rate_search import Family, RateSearch, families_of, next_rate, search_rates, trial_config
@@ -99,17 +99,20 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
     source.write_text(FAMILIES, encoding="utf-8")
     paths, trained = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), []
 
-    def train(values, paths, wanted, nj):
+    def train(values, paths, wanted, nj, spared):
         for row in wanted:
             trained.append(row.name)
             path = paths.net(row.name) / "summary.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"history": [{"dev_ce": 9.0}, {"dev_ce": made_up_loss(row)}]}), encoding="utf-8")
+        assert spared is DivergedError
+        return {row.name for row in wanted if row.name == "norm_removal-rate0.1@0.125"}
 
     monkeypatch.setattr(rate_search, "run_jobs", train)
     search_rates(config(), paths, source, target, 1)
     # The distilled net is best at 0.4: 0.1 is the edge, 0.2 is tried; with four rates there is no further one.
     assert "small_distilled-rate0.2@0.125" in trained and "small_distilled-rate0.4@0.125" not in trained
+    assert trained.count("norm_removal-rate0.1@0.125") == 1  # diverged: not tried again with the next rates
     assert "svd" not in " ".join(trained) and "random_removal" not in " ".join(trained)
     chosen = {name: values for name, values in config(overlays=[target]).methods.items()}
     assert (chosen["dense"]["training_rate"], chosen["dense"]["small_training_rate"]) == (0.05, 0.1)
@@ -119,6 +122,6 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
     assert chosen["norm_removal"]["training_rate"] == chosen["random_removal"]["training_rate"] == 0.05
     text = target.read_text(encoding="utf-8")
     assert "distilled (small distilled): 0.025: " in text and "chosen: 0.2 (at the edge)" in text
-    assert "removal (compact norm_removal): 0.025: 1.4805, 0.05: 1.0000, 0.1: 1.4805; chosen: 0.05\n" in text
+    assert "removal (compact norm_removal): 0.025: 1.4805, 0.05: 1.0000, 0.1: inf; chosen: 0.05\n" in text
     # Chosen for one model, rates leave another one alone.
     assert "training_rate" not in load_config(CONF, model="lstm", settings=[SETTINGS[2]], overlays=[target]).methods["norm_removal"]

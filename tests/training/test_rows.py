@@ -11,7 +11,7 @@ from rows_case import SMALL, tiny_data
 from dropasr.config import TrainConfig, load_config, rows
 from dropasr.data.sequences import TokenSequences
 from dropasr.data.store import FrameStoreWriter
-from dropasr.errors import ConfigError, StageError
+from dropasr.errors import ConfigError, DivergedError, StageError
 from dropasr.files import read_json
 from dropasr.paths import Paths
 from dropasr.training import jobs
@@ -79,6 +79,15 @@ def test_rows_are_jobs_of_their_own_after_their_teachers(tmp_path, monkeypatch):
     jobs.train_one(values, paths, "small_distilled@0.25")
     (wave,) = jobs.waves(values, paths)
     assert {row.name for row in wave}.isdisjoint({"dense", "small_distilled@0.25"}) and len(wave) == 6
+
+
+def test_rows_that_diverge_are_named_and_can_be_passed_over(tmp_path):
+    values = config(*SMALL, "experiment.compact=[norm_removal]", "methods.norm_removal.training_rate=1e30")
+    paths, wanted = tiny_data(tmp_path), [row for row in rows(values) if row.budget == 0.25]
+    assert jobs.run_jobs(values, paths, wanted, 1, spared=DivergedError) == {"norm_removal@0.25"}
+    assert [is_trained(values, paths, row) for row in wanted] == [row.kind == "small" for row in wanted] == [True, False]
+    with pytest.raises(DivergedError, match="not finite before units are removed: its training diverged. Lower the learning rate"):
+        jobs.run_jobs(values, paths, wanted, 1)
 
 
 def test_a_summary_counts_what_is_not_0(tmp_path):
