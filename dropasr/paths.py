@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+GRAPH_CONSTRUCTION = 2
+"""Counts the ways in which decoding graphs were made from the same inputs; with a new one, all graphs are made and searched anew."""
+
 
 @dataclass(frozen=True)
 class Paths:

@@ -32,8 +32,8 @@ class Stage:
     """Verbs of the stages whose outputs it reads."""
     depends: tuple[str, ...]
     """Sections and keys of the configuration that it depends on, `-key` for a key of a section that does not count. `training` is `train`
-    as far as the criterion uses it; `seed`, `rows`, `backend` (the search) and `backends` (those installed, each of which gets its graph)
-    stand for derived values."""
+    as far as the criterion uses it; `seed`, `rows`, `backend` (the search) `backends` (those installed, each of which gets its graph) and
+    `construction` (the way in which graphs are made) stand for derived values."""
     outputs: Callable[[Config, Paths], list[Path]]
     """Files and folders that must exist when it has finished."""
 
@@ -62,7 +62,7 @@ _CORPUS = (
     *("corpus.prepare", "corpus.corpus_dir", "corpus.options", "corpus.extra_tests", "corpus.sample_rate", "corpus.resample"),
     *("corpus.one_speaker", "corpus.text", "corpus.unknown_words", "corpus.empty_transcripts", "corpus.max_dropped"),
 )
-_DECODING = ("decode", "-decode.backend", "corpus.error_rate", "train.frame_subsampling", "backend", "rows", "seed")
+_DECODING = ("decode", "-decode.backend", "corpus.error_rate", "train.frame_subsampling", "backend", "construction", "rows", "seed")
 _UNITS = (
     *("lang.states_per_phone", "lang.silence_states", "lang.silence_probability"),
     *("lang.tying", "lang.num_units", "lang.min_count"),
@@ -115,7 +115,7 @@ STAGES = (
         "dropasr.training.flat_start:align",
         "exp_dir",
         ("features", "lang"),
-        ("align", *_UNITS, *_TARGETS, "backend", "backends"),
+        ("align", *_UNITS, *_TARGETS, "backend", "backends", "construction"),
         lambda config, paths: [paths.align],
     ),
     Stage(

@@ -25,7 +25,7 @@ from dropasr.errors import ConfigError, StageError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
 from dropasr.lang.dictionary import PACKAGE, package_file
 from dropasr.log import get_logger
-from dropasr.paths import Paths
+from dropasr.paths import GRAPH_CONSTRUCTION, Paths
 from dropasr.stages import BY_VERB, Stage, ancestors
 
 FILE_VALUES = ("lang.lexicon", "lang.arpa", "lang.text", "lang.dictionary", "lang.texts")
@@ -176,6 +176,8 @@ class Stamps:
                 result[name] = resolved_backend(self.config)
             elif name == "backends":
                 result[name] = installed_backends()
+            elif name == "construction":
+                result["graph construction"] = GRAPH_CONSTRUCTION
             elif name == "rows":
                 result[name] = [row.name for row in rows(self.config)]
             elif name == "seed":

@@ -131,6 +131,12 @@ def test_search_backends_count_by_what_is_installed(experiment: Experiment, call
     assert experiment.to_do("decode.backend=k2")[0] == 4
 
 
+def test_graphs_made_in_another_way_are_made_and_searched_again(experiment: Experiment, calls: list[str], monkeypatch: pytest.MonkeyPatch):
+    experiment.run()
+    monkeypatch.setattr(stamps_module, "GRAPH_CONSTRUCTION", 1000)
+    assert experiment.to_do() == [4, 5, 6, 7, 8, 9]  # stages 4 to 6 find their labels and nets
+
+
 def test_installed_backends_are_those_that_can_be_imported():
     from dropasr.lang.graph import installed_backends
 

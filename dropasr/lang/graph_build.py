@@ -17,12 +17,11 @@ from dropasr.files import alone_in, atomic_path, hash_of, read_json, sha256_file
 from dropasr.lang import graph_k2, graph_kaldi
 from dropasr.lang.graph import Transducers
 from dropasr.log import get_logger
+from dropasr.paths import GRAPH_CONSTRUCTION
 
 _log = get_logger(__name__)
 INDEX = "graphs.json"
 FILE_NAMES = {"k2": graph_k2.FILE_NAME, "kaldi": graph_kaldi.FILE_NAME}
-CONSTRUCTION = 2
-"""Counts the ways in which graphs were made from the same inputs; a new one makes all graphs anew."""
 
 
 def _write_graph(path: Path, transducers: Transducers, backend: str) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def provide_graphs(
     written is made again. Experiments that want the same graphs at the same time wait for the one that makes them.
     Returns states, arcs, seconds, hash and `cached` of each graph. Raises DataError for an empty graph.
     """
-    folder = cache / hash_of({"construction": CONSTRUCTION, **inputs})[:16]
+    folder = cache / hash_of({"construction": GRAPH_CONSTRUCTION, **inputs})[:16]
     with alone_in(folder):
         result = _provided(folder, target, make, backends)
     write_json(target / INDEX, {backend: {**figures, "inputs": folder.name} for backend, figures in result.items()})

@@ -15,6 +15,7 @@ import numpy as np
 
 from dropasr.config import CTC_OPTIONS, Config, Row, rows, system_name
 from dropasr.files import hash_of
+from dropasr.paths import GRAPH_CONSTRUCTION
 from dropasr.report.load import Net, Run
 from dropasr.report.rivals import pairs
 from dropasr.report.schema import (
@@ -96,7 +97,7 @@ def row_hashes(config: Config) -> dict[str, str]:
     Rows do not depend on each other's presence, so that adding a method leaves the hashes of the other rows as they are.
     """
     methods = config.methods
-    shared = {**_counting(config), "budget_tolerance": config.experiment.budget_tolerance}
+    shared = {**_counting(config), "budget_tolerance": config.experiment.budget_tolerance, "graph_construction": GRAPH_CONSTRUCTION}
     teachers = {name: methods[name].get("teacher") for name in methods}
     return {
         row.name: hash_of([shared, row.name, row.kind, row.budget, methods.get(row.method), methods.get(teachers.get(row.method) or "")])
