@@ -15,16 +15,18 @@ from dropasr.data.features import log_mel, make_extractor
 from dropasr.data.store import FrameStore
 from dropasr.decoding.search import Weights
 from dropasr.errors import MeasurementError, UsageError
-from dropasr.files import read_json
+from dropasr.files import hash_of, read_json
 from dropasr.log import get_logger, progress
 from dropasr.models import model_from_dims
 from dropasr.paths import Paths
 from dropasr.runtime.engines import engine_module, engine_names, load_engine, why_not
 from dropasr.runtime.exported import Exported
 from dropasr.runtime.graphs import layout_of
+from dropasr.runtime.machine import versions
 from dropasr.runtime.rtf import Searches
 from dropasr.runtime.timing import Audio
 from dropasr.scoring.wer import WerResult, score
+from dropasr.training.evaluate import decoding_identity
 
 logger = get_logger(__name__)
 
@@ -32,12 +34,18 @@ logger = get_logger(__name__)
 class Candidate:
     """One exported net in one engine."""
 
-    def __init__(self, folder: Path, exported: Exported, engine: str, paths: Paths, searches: Searches, threads: int = 1) -> None:
+    def __init__(
+        self, folder: Path, exported: Exported, engine: str, paths: Paths, searches: Searches, decoding: str, threads: int = 1
+    ) -> None:
+        """`decoding`: a hash of what the words depend on beside the net and its engine."""
         self.folder, self.exported, self.engine = folder, exported, engine
         self.name = f"{folder.name} · {engine}"
         self.net = load_engine(folder, engine, threads, exported)
         self._scores = read_json(paths.scores(exported.row)) if paths.scores(exported.row).exists() else {}
-        self.search = searches.get(Weights(self._scores.get("lm_scale", 1.0), self._scores.get("insertion_penalty", 0.0)))
+        weights = Weights(self._scores.get("lm_scale", 1.0), self._scores.get("insertion_penalty", 0.0))
+        self.search = searches.get(weights)
+        self.identity = hash_of([exported.files, engine, threads, decoding, weights.lm_scale, weights.insertion_penalty, versions()])
+        """Of the words that it finds in an utterance."""
         self.file = engine_module(engine).FILE
 
     def decoder(self, features: Callable[[Audio], np.ndarray], store: FrameStore) -> Callable[[Audio], tuple[float, float, float]]:
@@ -121,12 +129,13 @@ def candidates(
     """All folders in all engines; those that cannot run are named in the log and left out, if no engine was asked for by name."""
     if len({folder.name for folder in folders}) != len(folders):
         raise UsageError("two of the folders have the same name, which their lines in the table go by. Rename one of them.")
+    decoding = decoding_identity(config, paths)
     for folder in folders:
         exported = read_folder(folder, config)
         for engine in engines or engine_names():
             reason = why_not(engine, exported)
             if reason is None or engines:
-                yield Candidate(folder, exported, engine, paths, searches, threads)
+                yield Candidate(folder, exported, engine, paths, searches, decoding, threads)
             else:
                 logger.info(f"{folder.name}: without engine {engine}: {reason}")
 

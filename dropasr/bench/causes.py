@@ -15,13 +15,16 @@ import numpy as np
 import torch
 
 from dropasr.bench.candidates import Candidate, feature_extractor, positions_of
-from dropasr.bench.rtf import Plan, bounds, check_load, error_figures, errors_on_test
+from dropasr.bench.rtf import Plan, bounds, check_load, error_figures
 from dropasr.bench.ways import WAYS, provide_graph
+from dropasr.bench.words import errors_in, errors_on_test, journal_of
 from dropasr.config import Config, load_config, system_folder, system_name
 from dropasr.data.store import FrameStore
 from dropasr.decoding.rescore import load_decoder
 from dropasr.decoding.search import choose_backend
 from dropasr.errors import UsageError
+from dropasr.files import hash_of, sha256_file
+from dropasr.lang.graph_build import FILE_NAMES
 from dropasr.paths import Paths
 from dropasr.report.tables import MISSING, Table
 from dropasr.report.tables import interval as interval_text
@@ -93,6 +96,7 @@ class _Systems:
         self._exported: dict[tuple[str, str], Any] = {}
         self._searches: dict[Any, Searches] = {}
         self._loaded: dict[Any, Any] = {}
+        self._graphs: dict[Any, str] = {}
 
     def paths(self, config: Config) -> Paths:
         """The folders of the system of a configuration."""
@@ -105,7 +109,9 @@ class _Systems:
         key = paths.system, step.row
         if key not in self._exported:
             self._exported[key] = export(config, paths, step.row, folder)
-        candidate = Candidate(folder, self._exported[key], step.engine, paths, self._search(config, paths))
+        search, backend = self._search(config, paths), choose_backend(config.decode.backend)
+        decoding = hash_of([self._graphs[paths.system, backend], backend, config.decode.counting_values(), config.train.frame_subsampling])
+        candidate = Candidate(folder, self._exported[key], step.engine, paths, search, decoding)
         candidate.name = f"{step.cause}: {candidate.name}"
         return candidate
 
@@ -114,7 +120,9 @@ class _Systems:
         way = next(way for way in WAYS if way.backend == backend)
         graph = paths.system, backend
         if graph not in self._loaded:
-            self._loaded[graph] = load_decoder(config, paths, provide_graph(way, config, paths))
+            place = provide_graph(way, config, paths)
+            self._graphs[graph] = sha256_file(place / FILE_NAMES[backend])
+            self._loaded[graph] = load_decoder(config, paths, place)
         key = (*graph, options.beam, options.max_active)
         if key not in self._searches:
             self._searches[key] = Searches(config, paths, self._loaded[graph].pruned(options.beam, options.max_active))
@@ -128,15 +136,16 @@ def measure(first: Config, last: Config, paths: Paths, plan: Plan, large: str, s
     """
     if len(plan.engines) > 1:
         raise UsageError(f"option '--engines': causes take one engine, found {', '.join(plan.engines)}.")
-    busy, systems = check_load(plan.under_load), _Systems(paths)
+    systems, journal = _Systems(paths), journal_of(paths)
     steps = steps_of(first, last, large, small, plan.engines[0] if plan.engines else DEFAULT)
     found = [systems.candidate(step) for step in steps]
     stores, audio = {split: FrameStore.open(paths.features(split)) for split in ("dev", "test")}, load_audio(last, paths)
     test, dev = stores["test"], stores["dev"]
     positions = positions_of(test, plan.utterances, [utterance.id for utterance in audio])
     dev_positions = positions_of(dev, plan.utterances, [])
-    results = [errors_on_test(candidate, test, positions, systems.paths(step.config)) for candidate, step in zip(found, steps)]
-    on_dev = [candidate.result(dev, dev_positions) for candidate in found]
+    results = [errors_on_test(candidate, test, positions, systems.paths(step.config), journal) for candidate, step in zip(found, steps)]
+    on_dev = [errors_in(candidate, dev, dev_positions, journal) for candidate in found]
+    busy = check_load(plan.under_load)
     repeats, features = plan.repeats or last.rtf.repeats, feature_extractor(last)
     with pinned(), torch.no_grad():
         times = interleaved({candidate.name: candidate.decoder(features, test) for candidate in found}, audio, repeats)

@@ -16,11 +16,11 @@ import torch
 from dropasr.bench.candidates import Candidate, candidates, feature_extractor, positions_of
 from dropasr.bench.memory import peak_memory
 from dropasr.bench.throughput import throughput
+from dropasr.bench.words import errors_on_test, journal_of
 from dropasr.config import Config
 from dropasr.data.store import FrameStore
 from dropasr.decoding.search import PLAIN
 from dropasr.errors import MeasurementError
-from dropasr.log import get_logger
 from dropasr.paths import Paths
 from dropasr.runtime.busy import BUSY_SHARE, busy_share
 from dropasr.runtime.machine import hardware, pinned, versions
@@ -28,9 +28,6 @@ from dropasr.runtime.rtf import Searches
 from dropasr.runtime.timing import Audio, Times, interleaved, load_audio
 from dropasr.scoring.bootstrap import Interval, difference_interval, ratio_interval, wer_interval
 from dropasr.scoring.wer import WerResult
-from dropasr.training.row_evaluation import log_test_evaluation
-
-logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,21 +54,21 @@ def check_load(under_load: bool) -> float:
     if busy > BUSY_SHARE and not under_load:
         raise MeasurementError(
             f"the machine is busy: other processes use {100 * busy:.0f} % of one core, at most {100 * BUSY_SHARE:.0f} % was expected. "
-            "Measure again when it is idle, or with --under-load, which marks the table."
+            "Measure again when it is idle (words that were found are kept), or with --under-load, which marks the table."
         )
     return busy
 
 
 def measure(config: Config, paths: Paths, plan: Plan) -> dict[str, Any]:
     """The figures of all candidates, the first of which is what the others are compared with. Raises MeasurementError, UsageError."""
-    busy = check_load(plan.under_load)
-    searches = Searches(config, paths)
+    searches, journal = Searches(config, paths), journal_of(paths)
     found = list(candidates(plan.folders, plan.engines, config, paths, searches))
     if not found:
         raise MeasurementError("no engine can run any of the folders, see above. Install onnxruntime, or export again.")
     store, audio = FrameStore.open(paths.features("test")), load_audio(config, paths)
     positions = positions_of(store, plan.utterances, [utterance.id for utterance in audio])
-    results = {candidate.name: errors_on_test(candidate, store, positions, paths) for candidate in found}
+    results = {candidate.name: errors_on_test(candidate, store, positions, paths, journal) for candidate in found}
+    busy = check_load(plan.under_load)
     repeats = plan.repeats or config.rtf.repeats
     features = feature_extractor(config)
     with pinned(), torch.no_grad():
@@ -116,16 +113,6 @@ def measure(config: Config, paths: Paths, plan: Plan) -> dict[str, Any]:
         "reference": reference,
         "rows": rows,
     }
-
-
-def errors_on_test(candidate: Candidate, store: FrameStore, positions: list[int], paths: Paths) -> WerResult:
-    """Errors on test; the evaluation is logged before and after."""
-    about = {"row": candidate.exported.row, "engine": candidate.engine, "folder": candidate.folder.name, "sets": ["test"]}
-    log_test_evaluation(paths, "bench begin", {**about, "utterances": len(positions)})
-    result = candidate.result(store, positions)
-    log_test_evaluation(paths, "bench end", {**about, "wer": result.wer, "words": result.words})
-    logger.info(f"{candidate.name}: WER {result.wer:.2f} % of {result.words} words")
-    return result
 
 
 def bounds(interval: Interval) -> dict[str, Any]:

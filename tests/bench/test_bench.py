@@ -13,7 +13,7 @@ from conftest import TINY
 
 from dropasr import verbs
 from dropasr.bench import candidates, choice, memory, roofline, rtf
-from dropasr.bench.rtf import Plan
+from dropasr.bench.rtf import Plan, check_load
 from dropasr.bench.table import markdown
 from dropasr.bench.throughput import throughput
 from dropasr.cli import main
@@ -112,11 +112,21 @@ def test_the_words_of_an_engine_are_those_of_stage_7(exported: Exported):
     assert score(dict(zip(store.ids, store.texts)), found).wer == candidate.result(store, everything).wer
 
 
-def test_a_busy_machine_is_refused(exported: Exported, monkeypatch: pytest.MonkeyPatch):
+def test_a_busy_machine_is_refused_and_words_are_kept(exported: Exported, monkeypatch: pytest.MonkeyPatch):
+    exported.without_audio(monkeypatch, rtf)
+    monkeypatch.setattr(rtf, "check_load", check_load)
     monkeypatch.setattr(rtf, "busy_share", lambda: 0.6)
+    plan = Plan(tuple(exported.folders), ("onnx",), utterances=6)
     with pytest.raises(MeasurementError, match="60 % of one core.*--under-load"):
-        rtf.measure(exported.config, exported.paths, Plan(tuple(exported.folders)))
-    assert rtf.check_load(under_load=True) == 0.6
+        rtf.measure(exported.config, exported.paths, plan)
+    monkeypatch.setattr(rtf, "busy_share", lambda: 0.0)
+    monkeypatch.setattr(candidates.Candidate, "words", lambda *_: pytest.fail("searched again"))
+    found = rtf.measure(exported.config, exported.paths, plan)
+    logged = [line for line in exported.experiment.log() if line["event"] == "bench end" and line["engine"] == "onnx"][-2:]
+    assert found["scored_utterances"] == 6 and [row["wer"]["estimate"] for row in found["rows"]] == [line["wer"] for line in logged]
+    with pytest.raises(pytest.fail.Exception, match="searched again"):
+        rtf.measure(exported.config, exported.paths, Plan(plan.folders, plan.engines, utterances=7))
+    assert rtf.check_load(under_load=True) == 0.0
 
 
 def test_an_utterance_without_transcript_is_refused(exported: Exported):
