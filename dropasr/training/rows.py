@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,26 +62,23 @@ def check_rows(config: Config) -> None:
     _check_taught(config)
 
 
-def _taught(config: Config, labels: Iterable[str]) -> dict[tuple[str, float], str]:
-    """Teachers and their weights, each with the first of the methods that has them."""
-    found: dict[tuple[str, float], str] = {}
-    for label in labels:
-        options = method_options(label, config.methods[label])
-        if options.teacher is not None:
-            found.setdefault((options.teacher, options.teacher_weight), label)
-    return found
-
-
 def _check_taught(config: Config) -> None:
-    """Raise ConfigError where a net gets smaller with a teacher and none from scratch has the same one."""
-    small = _taught(config, config.experiment.small)
-    for (teacher, weight), label in _taught(config, config.experiment.compact).items():
-        if (teacher, weight) not in small:
-            others = "; ".join(f"'{other}' has {name} with {share:g}" for (name, share), other in small.items())
+    """Raise ConfigError where a net gets smaller with a teacher that no net from scratch has, or with another share of it than others."""
+    options = {label: method_options(label, config.methods[label]) for label in (*config.experiment.small, *config.experiment.compact)}
+    small = {options[label].teacher for label in config.experiment.small}
+    first: dict[str, str] = {}
+    for label in (label for label in config.experiment.compact if options[label].teacher is not None):
+        teacher, weight = options[label].teacher, options[label].teacher_weight
+        if teacher not in small:
             raise ConfigError(
-                f"experiment.small: '{label}' learns from '{teacher}' with weight {weight:g}, so a net from scratch with that teacher and "
-                f"weight must stand beside it (rules of comparison); {others or 'found none with a teacher'}. Add 'distilled' to "
-                f"experiment.small, or set methods.distilled.teacher and methods.distilled.teacher_weight."
+                f"experiment.small: '{label}' learns from '{teacher}', so a net distilled from it from scratch must stand beside it "
+                f"(rules of comparison); found none. Add 'distilled' to experiment.small with methods.distilled.teacher={teacher}."
+            )
+        other = first.setdefault(teacher, label)
+        if weight != options[other].teacher_weight:
+            raise ConfigError(
+                f"experiment.compact: '{label}' has teacher_weight {weight:g}, but '{other}', which learns from '{teacher}', too, has "
+                f"{options[other].teacher_weight:g}. Set methods.{label}.teacher_weight={options[other].teacher_weight:g}."
             )
 
 

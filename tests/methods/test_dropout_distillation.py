@@ -109,7 +109,7 @@ LARGE = f"experiment.large=[dense,dropout,{NAME}]"
         ([f"experiment.small=[dense,{NAME}]"], "not among experiment.large"),
         ([LARGE, f"methods.dropout.teacher={NAME}"], f"{NAME} <- dropout <- {NAME}|dropout <- {NAME} <- dropout"),
         ([LARGE, "methods.dense.teacher=dense"], "dense <- dense"),
-        ([LARGE, "methods.dropout_compaction.teacher=dropout"], "a net distilled from scratch must stand beside it"),
+        ([LARGE, "methods.dropout_compaction.teacher=dropout"], "a net distilled from it from scratch must stand beside it"),
     ],
 )
 def test_teachers_that_cannot_be_are_refused(settings, message):
