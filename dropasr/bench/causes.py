@@ -35,6 +35,7 @@ from dropasr.runtime.machine import hardware, pinned, versions
 from dropasr.runtime.rtf import Searches
 from dropasr.runtime.timing import Times, interleaved, load_audio
 from dropasr.scoring.bootstrap import ratio_interval, wer_interval
+from dropasr.training.evaluate import decoding_identity
 
 if TYPE_CHECKING:
     from dropasr.options import Invocation
@@ -109,8 +110,9 @@ class _Systems:
         key = paths.system, step.row
         if key not in self._exported:
             self._exported[key] = export(config, paths, step.row, folder)
-        search, backend = self._search(config, paths), choose_backend(config.decode.backend)
-        decoding = hash_of([self._graphs[paths.system, backend], backend, config.decode.counting_values(), config.train.frame_subsampling])
+        search = self._search(config, paths)
+        # The graph may be one that was made beside the benchmarks, which stage 7 does not know.
+        decoding = hash_of([decoding_identity(config, paths), self._graphs[paths.system, choose_backend(config.decode.backend)]])
         candidate = Candidate(folder, self._exported[key], step.engine, paths, search, decoding)
         candidate.name = f"{step.cause}: {candidate.name}"
         return candidate

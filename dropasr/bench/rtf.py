@@ -54,7 +54,7 @@ def check_load(under_load: bool) -> float:
     if busy > BUSY_SHARE and not under_load:
         raise MeasurementError(
             f"the machine is busy: other processes use {100 * busy:.0f} % of one core, at most {100 * BUSY_SHARE:.0f} % was expected. "
-            "Measure again when it is idle (words that were found are kept), or with --under-load, which marks the table."
+            "Measure again when it is idle, or with --under-load, which marks the table."
         )
     return busy
 

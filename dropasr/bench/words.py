@@ -1,4 +1,4 @@
-"""What candidates found in test, kept in a journal: a benchmark that was stopped, or refused to time on a busy machine, finds it again."""
+"""What candidates found in dev and test, kept in a journal: a benchmark that was stopped or refused on a busy machine finds it again."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ def _known(candidate: Candidate, store: FrameStore, positions: list[int], journa
     return None if words is None else score(references, words)
 
 
-def errors_in(candidate: Candidate, store: FrameStore, positions: list[int], journal: Journal) -> WerResult:
-    """Errors in utterances of a store."""
-    known = _known(candidate, store, positions, journal)
-    if known is not None:
-        return known
+def _found(candidate: Candidate, store: FrameStore, positions: list[int], journal: Journal) -> WerResult:
     words = candidate.words(store, positions)
     journal.add(candidate.identity, words)
-    return score({id: store.texts[store.position(id)] for id in words}, words)
+    return score({store.ids[position]: store.texts[position] for position in positions}, words)
+
+
+def errors_in(candidate: Candidate, store: FrameStore, positions: list[int], journal: Journal) -> WerResult:
+    """Errors in utterances of a store."""
+    return _known(candidate, store, positions, journal) or _found(candidate, store, positions, journal)
 
 
 def errors_on_test(candidate: Candidate, store: FrameStore, positions: list[int], paths: Paths, journal: Journal) -> WerResult:
     """Errors on test; the evaluation is logged before and after, unless the journal has its words."""
-    result = _known(candidate, store, positions, journal)
+    result, known = _known(candidate, store, positions, journal), "found before"
     if result is None:
         about = {"row": candidate.exported.row, "engine": candidate.engine, "folder": candidate.folder.name, "sets": ["test"]}
         log_test_evaluation(paths, "bench begin", {**about, "utterances": len(positions)})
-        result = errors_in(candidate, store, positions, journal)
+        result, known = _found(candidate, store, positions, journal), "kept, should times have to wait"
         log_test_evaluation(paths, "bench end", {**about, "wer": result.wer, "words": result.words})
-    logger.info(f"{candidate.name}: WER {result.wer:.2f} % of {result.words} words")
+    logger.info(f"{candidate.name}: WER {result.wer:.2f} % of {result.words} words ({known})")
     return result

@@ -126,6 +126,12 @@ def test_every_stage_is_one_call_with_the_same_options(recording_venv: tuple[dic
     assert calls.read_text(encoding="utf-8").splitlines() == expected
 
 
+def test_tests_do_not_get_the_folder_of_the_caller(recording_venv: tuple[dict[str, str], Path], tmp_path: Path):
+    environment, calls = recording_venv
+    assert run_sh(environment, tmp_path, "test", "slow", "-x").returncode == 0
+    assert calls.read_text(encoding="utf-8") == "|".join([str(REPOSITORY), "", "pytest", "-m", "slow", "-x", "\n"])
+
+
 def recorded(calls: Path) -> list[list[str]]:
     """Verb and options of every call."""
     return [line.split("|")[3:-1] for line in calls.read_text(encoding="utf-8").splitlines()]
