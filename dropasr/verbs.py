@@ -75,17 +75,20 @@ def _stack(invocation: Invocation) -> None:
     import torch
     import torchaudio
 
+    name = "k2 stack" if sys.version_info[:2] == (3, 10) else "torch 2 stack"
     try:
         import k2
 
         search = f"k2 {k2.__dev_version__ if hasattr(k2, '__dev_version__') else ''}".strip()
-    except ImportError:
+    except ImportError as error:
+        if name == "k2 stack":
+            raise UsageError(
+                f"k2 cannot be imported ({error}), though this is the k2 stack. Remove the environment's folder and run again, or: "
+                "pip install --no-deps --require-hashes --force-reinstall -r local/k2.txt"
+            ) from None
         import kaldi_decoder  # noqa: F401
 
         search = "kaldi-decoder"
-    name = "k2 stack" if sys.version_info[:2] == (3, 10) else "torch 2 stack"
-    if name == "k2 stack" and not search.startswith("k2"):
-        raise UsageError("k2 cannot be imported, though this is the k2 stack. Remove the environment's folder and run again.")
     packages = f"torch {torch.__version__}, torchaudio {torchaudio.__version__}, lhotse {lhotse.__version__}"
     print(f"{name} (Python {platform.python_version()}, {packages}), search: {search}")
 

@@ -4,7 +4,7 @@
 #   DROPASR_PYTHON   the Python to build the environment with (default: a CPython 3.10, for k2; else one from 3.11 on)
 #   DROPASR_VENV     the environment's folder (default .venv)
 #
-# The environment is built again when requirements.txt or pyproject.toml change; otherwise it costs no time.
+# The environment is built again when requirements.txt, k2.txt or pyproject.toml change; otherwise it costs no time.
 
 dropasr_venv() {
   local venv=${DROPASR_VENV:-.venv}
@@ -86,6 +86,7 @@ dropasr_install() {
   fi
   echo "making the environment $venv with $interpreter (once; one to three minutes)"
   "$interpreter" -m venv --clear "$venv" || return
+  dropasr_pip "$venv" --no-deps --require-hashes -r local/k2.txt || return # see there
   dropasr_pip "$venv" -r requirements.txt || return
   dropasr_pip "$venv" --no-deps --no-build-isolation -e . || return
 }
@@ -111,7 +112,7 @@ dropasr_stamp() {
 dropasr_environment() {
   local venv want interpreter=
   venv=$(dropasr_venv)
-  want="$PWD $(cat requirements.txt pyproject.toml | sha256sum | cut -c1-64)"
+  want="$PWD $(cat requirements.txt local/k2.txt pyproject.toml | sha256sum | cut -c1-64)"
   if [[ -n ${DROPASR_PYTHON:-} ]]; then
     interpreter=$(dropasr_find_python) || return
   fi

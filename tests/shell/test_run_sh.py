@@ -57,6 +57,17 @@ def test_help_and_list_install_nothing(no_venv: dict[str, str], tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_two_pins_of_k2_agree():
+    """local/k2.txt names the wheel by hash, requirements.txt the version; pip would replace the one by the other."""
+    pins = [
+        line.split("==")[1].split(" ")[0].split(";")[0]
+        for name in ("requirements.txt", "local/k2.txt")
+        for line in (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
+        if line.startswith("k2==")
+    ]
+    assert len(pins) == 2 and pins[0] == pins[1]
+
+
 def test_an_unusable_python_is_named(no_venv: dict[str, str], tmp_path: Path):
     result = run_sh({**no_venv, "DROPASR_PYTHON": "/bin/false"}, tmp_path)
     assert result.returncode == 1 and "DROPASR_PYTHON=/bin/false" in result.stderr
@@ -110,7 +121,9 @@ if [[ $1 == -c || $2 == dropasr.options ]]; then exec {sys.executable} "$@"; fi
     python.chmod(0o755)
     packages = tmp_path / "venv" / "lib" / "python3.10" / "site-packages"
     packages.mkdir(parents=True)
-    made_from = hashlib.sha256(b"".join((REPOSITORY / name).read_bytes() for name in ("requirements.txt", "pyproject.toml"))).hexdigest()
+    made_from = hashlib.sha256(
+        b"".join((REPOSITORY / name).read_bytes() for name in ("requirements.txt", "local/k2.txt", "pyproject.toml"))
+    ).hexdigest()
     (tmp_path / "venv" / "dropasr-stamp").write_text(f"{REPOSITORY} {made_from}\nsome stack\nsome python\n", encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if key != "DROPASR_PYTHON"}
     return {**environment, "DROPASR_VENV": str(tmp_path / "venv")}, calls
