@@ -36,7 +36,7 @@ class PrepareOptions(Options):
 
     seed: int = 1
     """Seed of sentences, voices, rooms and noises."""
-    train_utterances: int = Field(default=1500, ge=1)
+    train_utterances: int = Field(default=3000, ge=1)
     """Sentences of the training set."""
     dev_utterances: int = Field(default=300, ge=1)
     """Sentences of the development set."""
