@@ -112,7 +112,8 @@ def test_rows_of_a_table(tmp_path, stride):
     """Small, distilled and compacted; the small net is trained from the posteriors of the large one."""
     rows = ["experiment.small=[dense,distilled]", "experiment.budgets=[0.5]", "experiment.budget_tolerance=0.1"]
     learning = [f"methods.dropout_compaction.{value}" for value in ("passes=2", "updates_per_pass=1", "signal_frames=64", "teacher=dense")]
-    options = [f"train.frame_subsampling={stride}", "train.chunk_frames=10", "train.chunk_batch_frames=60", "train.held_out=0.2"]
+    pieces = ["train.chunk_frames=10", "train.chunk_batch_frames=60", "train.held_out=0.2", "train.epoch_share=1"]
+    options = [f"train.frame_subsampling={stride}", *pieces]
     values = config(*rows, *learning, *options, subsampling=stride)
     check_rows(values)
     paths = tiny_data(tmp_path, "toy_recurrent", frames=32, label_frames=4)
