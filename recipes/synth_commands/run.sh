@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Three seeds of conf/synth_commands.yaml, pooled to RESULTS.md and results.json here, with the claims. About 35 minutes on 2 cores.
+# Three seeds of conf/synth_commands.yaml, pooled to RESULTS.md and results.json here, with the claims. About 45 minutes on 2 cores,
+# estimated from the stages of the main job.
 # Beyond the main job: half as many sentences again in train, twice as many in test and dev, and a third budget.
 #
 #   bash recipes/synth_commands/run.sh [options of run.sh]
