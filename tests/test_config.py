@@ -227,7 +227,7 @@ models:
     plain, lstm, blstm = (load_config(path, model=model) for model in (None, "lstm", "blstm"))
     assert (plain.train.epochs, plain.train.frame_subsampling, plain.train.momentum) == (4, 1, 0.9)
     assert (lstm.train.epochs, lstm.train.momentum, lstm.experiment.budgets) == (9, 0.8, [0.5])
-    assert lstm.train.frame_subsampling == lstm.model["subsampling"] == 3, "from the model's file"
+    assert lstm.train.optimiser == "adam" and plain.train.optimiser == "sgd", "from the model's file"
     assert lstm.train.learning_rate == 0.07, "the corpus's file lies over the model's"
     assert (blstm.train.epochs, blstm.train.momentum, blstm.model["cells"], blstm.model["bidirectional"]) == (6, 0.8, 12, True)
     assert "defaults" not in lstm.model and "defaults" not in blstm.model

@@ -78,7 +78,7 @@ def matrices_of(net: AcousticModel, ends: bool = True) -> list[Matrix]:
             found.append(Matrix("input", torch.linalg.svdvals(stacked), sum(stacked.shape), stacked.numel()))
         for index, layer in enumerate(net.layers):
             above = net.layers[index + 1] if index + 1 < len(net.layers) else None
-            readers = net.num_outputs if above is None else sum(4 * half.cells for half in above)
+            readers = net.output.out_features if above is None else sum(4 * half.cells for half in above)
             for way, half in zip(("forward", "backward"), layer):
                 name = f"layer{index}.{way}" if net.bidirectional else f"layer{index}"
                 found.append(Matrix(name, torch.linalg.svdvals(half.weight_hh), 5 * half.cells + readers, None))

@@ -78,9 +78,9 @@ class ChunkSampler(PackedSampler):
 
     labels: int64 `(N,)`; frame_indices: int64 `(N,)`, positions in the store. Utterances are cut into pieces of equal length, the last one
     shorter; a piece also holds `context` frames before and after, where the utterance has them, that are not scored. Of the frames of
-    every utterance, from the first on, each `frame_subsampling`-th is scored, where it is labelled (0 or above); pieces begin on that grid,
-    contexts included, so that a net that skips frames sees the ones that it sees in whole utterances. In training the grid of each piece
-    moves on by a frame with every pass of `epochs_per_pass` epochs: as many passes as there are grids show every frame.
+    every utterance, from the first on, each `frame_subsampling`-th is scored, where it is labelled (0 or above); pieces begin on the grid of
+    every `step`-th, contexts included, so that a net that steps over frames does so as in whole utterances. In training the grid of each
+    piece moves on by a frame with every pass of `epochs_per_pass` epochs: as many passes as there are grids show every frame at every place.
     """
 
     def __init__(
@@ -95,11 +95,12 @@ class ChunkSampler(PackedSampler):
         in_memory: bool = True,
         epochs_per_pass: int = 1,
         frame_subsampling: int = 1,
+        step: int | None = None,
     ) -> None:
         """Sample from `utterances` (positions; None is all) of `store` with `labels` `(N,)` (None: those the store was opened with).
 
         A piece has at most `chunk_frames` frames without its contexts (rounded up to the grid), a batch `batch_frames` with them, padding
-        aside. Raises DataError if labels and frames do not match, ConfigError for a negative context or sizes below 1.
+        aside. `step`: frames per step of the net, default `frame_subsampling`, of which it is a multiple. Raises DataError if labels and frames do not match, ConfigError for a negative context or sizes below 1.
         """
         if min(chunk_frames, batch_frames) < 1 or min(context) < 0:
             raise ConfigError(
@@ -108,6 +109,7 @@ class ChunkSampler(PackedSampler):
         self._labels = checked_labels(store, labels)
         self.batch_frames, self.seed = batch_frames, seed
         self.epochs_per_pass, self.frame_subsampling = epochs_per_pass, frame_subsampling
+        self._step = frame_subsampling if step is None else step
         self._spliced = SplicedFrames(store, (0, 0), in_memory)
         self._folder, self._offsets = store.folder, store.offsets
         self._cut(context, chunk_frames)
@@ -115,7 +117,7 @@ class ChunkSampler(PackedSampler):
 
     def _cut(self, context: tuple[int, int], chunk_frames: int) -> None:
         """All pieces of all utterances: scored from `first` to before `last`, read from `begin` to before `end`."""
-        step, (left, right) = self.frame_subsampling, context
+        step, (left, right) = self._step, context
         lengths = np.diff(self._offsets)
         size = step * -(-lengths // (step * -(-lengths // chunk_frames)))
         counts = -(-lengths // size)
@@ -133,18 +135,24 @@ class ChunkSampler(PackedSampler):
     def _count_labelled(self, shift: int) -> np.ndarray:
         """Labelled frames of each piece on the grid that begins `shift` frames behind its first."""
         scored = np.zeros(len(self._labels), bool)
-        grid = every(self._first + shift, self._grid(slice(None), shift), self.frame_subsampling)
+        everything = slice(None)
+        grid = every(self._first + self._skipped(everything, shift), self._grid(everything, shift), self.frame_subsampling)
         scored[grid] = self._labels[grid] >= 0
         # The pieces lie one behind the other: the frames of a piece end where the next begins.
         return np.add.reduceat(scored, self._first, dtype=np.int64)
 
+    def _skipped(self, pieces: np.ndarray | slice, shift: np.ndarray | int) -> np.ndarray:
+        """Frames of each piece before the first that may be scored, where it is read from `shift` frames later on."""
+        return np.maximum(shift - (self._first[pieces] - self._begin[pieces]), shift % self.frame_subsampling)
+
     def _grid(self, pieces: np.ndarray | slice, shift: np.ndarray | int = 0) -> np.ndarray:
         """Frames of each piece that would be scored if all were labelled, on the grid that begins `shift` frames behind its first."""
-        return np.maximum(-(-(self._last[pieces] - self._first[pieces] - shift) // self.frame_subsampling), 0)
+        frames = self._last[pieces] - self._first[pieces] - self._skipped(pieces, shift)
+        return np.maximum(-(-frames // self.frame_subsampling), 0)
 
     def _shift(self, items: np.ndarray, epoch: int) -> np.ndarray:
         """Frames by which the grid of each piece moves in an epoch; 0 where no labelled frame would be left."""
-        shift = (items + self.seed + epoch // self.epochs_per_pass) % self.frame_subsampling
+        shift = (items + self.seed + epoch // self.epochs_per_pass) % self._step
         return np.where(self._labelled[shift, items] > 0, shift, 0)
 
     def _items_of(self, utterances: np.ndarray) -> np.ndarray:
@@ -165,7 +173,7 @@ class ChunkSampler(PackedSampler):
     def gather(self, items: np.ndarray, shift: np.ndarray | int = 0) -> ChunkBatch:
         """The batch of the given pieces, `(B,)` positions among all pieces of the store, on grids that begin `shift` frames later."""
         counts = self._grid(items, shift)
-        indices = every(self._first[items] + shift, counts, self.frame_subsampling)
+        indices = every(self._first[items] + self._skipped(items, shift), counts, self.frame_subsampling)
         labels = self._labels[indices].astype(np.int64)
         scored, piece = labels >= 0, np.repeat(np.arange(len(items)), counts)
         indices = indices[scored]

@@ -45,7 +45,11 @@ class AcousticModel(nn.Module):
     reads_chunks: bool = False
     """Whether `forward` reads `Chunks`, and not spliced frames."""
     stride: int = 1
-    """Frames per step of the net: it has logits for the first of every `stride` frames of an utterance."""
+    """The net has logits for the first of every `stride` frames of an utterance."""
+    step: int = 1
+    """Frames per step of the net."""
+    frames_scored: int = 1
+    """Frames that a step has logits for: `step`, or one."""
     knows_patterns: bool = False
     """Whether the net computes, where a gate has a `pattern`, only the units that are there."""
 
@@ -80,7 +84,7 @@ class AcousticModel(nn.Module):
         raise NotImplementedError
 
     def macs_per_frame(self, widths: Sequence[int] | None = None) -> int:
-        """Multiply-adds per frame over all matrices, for this net or for other widths of its unit groups."""
+        """Multiply-adds per step over all matrices, for this net or for other widths of its unit groups."""
         raise NotImplementedError
 
     def with_widths(self, widths: Sequence[int]) -> AcousticModel:

@@ -41,6 +41,9 @@ class ModelOptions(Options):
     """Steps that the net has read beyond a frame before it must name it (one direction only)."""
     subsampling: Literal[1, 3] = 1
     """Frames per step: with 3, a step reads the frames since the last one, and has logits for the newest (train.frame_subsampling 3)."""
+    frame_outputs: bool = False
+    """A step has logits for the newest frame and for those up to the next step's, too (train.frame_subsampling 1): the search goes frame by
+    frame while the net does not (Vanhoucke et al. 2013, multiframe nets)."""
     layer_norm: bool = False
     """Layer normalisation of what a layer passes up, over the units that its gate keeps."""
     splice: int = Field(default=0, ge=0)
@@ -52,6 +55,8 @@ class ModelOptions(Options):
     def _check(self) -> ModelOptions:
         if self.bidirectional and self.output_delay:
             raise ValueError(f"output_delay: a bidirectional net sees all that follows; expected 0, found {self.output_delay}")
+        if self.frame_outputs and self.subsampling == 1:
+            raise ValueError("frame_outputs: a step over one frame has nothing more to name; expected subsampling 3, found 1")
         return self
 
 
@@ -77,11 +82,14 @@ class Lstm(AcousticModel):
         splice: int = 0,
         learned_state: bool = False,
         input_rank: int = 0,
+        frame_outputs: bool = False,
     ) -> None:
         super().__init__()
         self.num_features, self.num_outputs = num_features, num_outputs
         self.bidirectional, self.projected = bidirectional, projected
-        self.output_delay, self.stride, self.splice = output_delay, subsampling, splice
+        self.output_delay, self.step, self.splice = output_delay, subsampling, splice
+        self.frames_scored = subsampling if frame_outputs else 1
+        self.stride = subsampling // self.frames_scored
         self.layer_norm, self.learned_state = layer_norm, learned_state
         self.layers = nn.ModuleList()
         inputs = num_features * len(self.window)
@@ -91,14 +99,14 @@ class Lstm(AcousticModel):
             halves = [Recurrence(inputs, *half, layer_norm=layer_norm, learned_state=learned_state) for half in sizes]
             self.layers.append(nn.ModuleList(halves))
             inputs = sum(half.outputs for half in halves)
-        self.output = nn.Linear(inputs, num_outputs)
+        self.output = nn.Linear(inputs, self.frames_scored * num_outputs)
         nn.init.xavier_normal_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     @property
     def window(self) -> range:
-        """Frames that a step reads, counted from the one it has logits for."""
-        return range(1 - self.stride - self.splice, self.splice + 1)
+        """Frames that a step reads, counted from the first that it has logits for."""
+        return range(1 - self.step - self.splice, self.splice + 1)
 
     def _by_layer(self, widths: Sequence[int]) -> list[list[tuple[int, ...]]]:
         """Widths by layer and direction: `(cells,)` or `(cells, projection)`."""
@@ -118,21 +126,28 @@ class Lstm(AcousticModel):
             "bidirectional": self.bidirectional,
             "projected": self.projected,
             "output_delay": self.output_delay,
-            "subsampling": self.stride,
+            "subsampling": self.step,
             "layer_norm": self.layer_norm,
             "splice": self.splice,
             "learned_state": self.learned_state,
             **({} if self.reduction is None else {"input_rank": self.reduction.out_features}),
+            **({"frame_outputs": True} if self.frames_scored > 1 else {}),
         }
 
     @property
     def context(self) -> tuple[int, int]:
-        return BURN_IN, BURN_IN if self.bidirectional else self.stride * self.output_delay + self.splice
+        return BURN_IN, BURN_IN if self.bidirectional else self.step * self.output_delay + self.splice
 
     def forward(self, chunks: Chunks) -> torch.Tensor:
         inputs, lengths, rows = self._steps(chunks)
-        hidden, _ = self.run_layers(inputs, lengths)
-        return linear(self.output, hidden.flatten(0, 1)[rows], [half.gate for half in self.layers[-1]])
+        hidden = self.run_layers(inputs, lengths)[0].flatten(0, 1)
+        gates = [half.gate for half in self.layers[-1]]
+        if self.frames_scored == 1:
+            return linear(self.output, hidden[rows], gates)
+        # Each step is multiplied once, whichever of its frames are scored.
+        steps, step_of_row = torch.unique(rows, return_inverse=True)
+        place = chunks.rows % chunks.frames.shape[1] % self.step
+        return linear(self.output, hidden[steps], gates).unflatten(1, (self.step, self.num_outputs))[step_of_row, place]
 
     def unit_activations(self, chunks: Chunks) -> list[torch.Tensor]:
         """Activations at the step that has the logits of the row, before layer norm; a backward half has read from there to the end."""
@@ -143,15 +158,15 @@ class Lstm(AcousticModel):
 
     def _steps(self, chunks: Chunks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Inputs of the steps `(steps, B, I)`, steps of each piece `(B,)`, and where of steps times pieces the scored rows `(N,)` lie."""
-        step = chunks.rows % chunks.frames.shape[1] // self.stride + self.output_delay
-        lengths = -(-chunks.lengths // self.stride)
+        step = chunks.rows % chunks.frames.shape[1] // self.step + self.output_delay
+        lengths = -(-chunks.lengths // self.step)
         steps = int(lengths.max()) if self.bidirectional else int(step.max()) + 1
         return self._inputs(chunks, steps), lengths, step * chunks.num_pieces + chunks.piece_of_row
 
     def _inputs(self, chunks: Chunks, steps: int) -> torch.Tensor:
         """What the steps read, `(steps, B, I)`; before the first and after the last frame of a piece that frame is repeated."""
         batch, size, _ = chunks.frames.shape
-        columns = self.stride * torch.arange(steps)[:, None] + torch.tensor(self.window)
+        columns = self.step * torch.arange(steps)[:, None] + torch.tensor(self.window)
         columns = torch.minimum(columns.clamp(min=0)[:, None], chunks.lengths[:, None] - 1)
         rows = columns + size * torch.arange(batch)[:, None]
         return chunks.frames.reshape(batch * size, -1)[rows].reshape(steps, batch, -1)
@@ -187,7 +202,7 @@ class Lstm(AcousticModel):
 
     def logits(self, frames: torch.Tensor, stride: int = 1) -> torch.Tensor:
         if stride % self.stride:
-            raise ConfigError(f"model.subsampling {self.stride} needs train.frame_subsampling {self.stride}, found {stride}.")
+            raise ConfigError(f"model.subsampling {self.step} needs train.frame_subsampling {self.stride}, found {stride}.")
         if not len(frames):
             return frames.new_empty(0, self.num_outputs)
         return self(Chunks(frames[None], torch.tensor([len(frames)]), torch.arange(0, len(frames), stride)))
@@ -226,7 +241,7 @@ class Lstm(AcousticModel):
                 cells, outputs = half[0], half[-1]
                 total += 4 * cells * (below + outputs) + (cells * outputs if self.projected else 0)
             below = sum(half[-1] for half in sizes)
-        return total + below * self.num_outputs
+        return total + below * self.output.out_features
 
     def with_widths(self, widths: Sequence[int]) -> Lstm:
         return from_dims({**self.dims, "widths": list(widths)})
@@ -259,6 +274,7 @@ def build(options: ModelOptions, num_features: int, num_outputs: int) -> Lstm:
         options.layer_norm,
         options.splice,
         options.learned_state,
+        frame_outputs=options.frame_outputs,
     )
 
 

@@ -96,7 +96,7 @@ def _card(config: Config, paths: Paths, row: str, net: AcousticModel, licence: s
             "mean": mean.tolist(),
             "std": std.tolist(),
         },
-        stride=stride,
+        stride=layout.stride,
         left_context=layout.left_context,
         right_context=layout.right_context,
         output_delay=layout.output_delay,
@@ -107,6 +107,7 @@ def _card(config: Config, paths: Paths, row: str, net: AcousticModel, licence: s
         units=net.dims["num_outputs"],
         wer={split: figures["wer"] for split, figures in _by_split(scores).items()},
         shared=config.decode.frame_skip,
+        frames_scored=net.frames_scored,
         rtf=None if rtf is None else {part: rtf[part] for part in ("features", "model", "search", "total")},
     )
 
@@ -161,13 +162,13 @@ def check(net: AcousticModel, prior: torch.Tensor, exported: Exported, folder: P
     scale = exported.acoustic_scale
     references, largest = [], 0.0
     for features, mean, std in utterances:
-        logits = net.logits(torch.from_numpy((features - mean) / std), exported.stride)
+        logits = net.logits(torch.from_numpy((features - mean) / std), exported.stride // exported.frames_scored)
         largest = max(largest, float(logits.abs().max()))
-        references.append((torch.log_softmax(logits, dim=1) - prior).numpy())
+        references.append(exported.by_step((torch.log_softmax(logits, dim=1) - prior).numpy()))
     found: dict[str, float] = {}
     for name, engine in _checked_engines(folder, exported):
         pairs = zip(utterances, references)
-        found[name] = max(float(np.abs(engine(*item) / scale - reference).max()) for item, reference in pairs) / largest
+        found[name] = max(_difference(engine(*item) / scale, reference, exported, len(item[0])) for item, reference in pairs) / largest
     told = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
     frames = sum(len(features) for features, _, _ in utterances)
     logger.info(f"largest differences from the net in torch, relative to the largest logit, on {frames} frames of dev: {told}")
@@ -177,6 +178,11 @@ def check(net: AcousticModel, prior: torch.Tensor, exported: Exported, folder: P
                 f"{exported.row}: {name} differs by {found[name]:.1e} from the net in torch; at most {TOLERANCE:.0e} was expected."
             )
     return found
+
+
+def _difference(scores: np.ndarray, reference: np.ndarray, exported: Exported, frames: int) -> float:
+    """The largest difference of rows of scores, frames that never come aside."""
+    return float(np.abs(exported.spread(scores, frames) - exported.spread(reference, frames)).max())
 
 
 def _checked_engines(folder: Path, exported: Exported) -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,9 @@ for those beyond its ends), `mean`, `std`, and for a recurrent net one `state_in
 and `state_out_NAME`. What the states are at the start, `Exported.first_states` says. The first `output_delay` scores of an utterance belong
 to no frame and are left out; so `⌈T/stride⌉ + output_delay` are computed in all.
 
-A net with `shared` above 1 computes the scores of one of so many frames of the search: each is used as often (`Exported.spread`).
+A net with `shared` above 1 computes the scores of one of so many frames of the search: each is used as often (`Exported.spread`). One with
+`frames_scored` P above 1 computes those of P frames at once: its scores are `(⌈T/stride⌉, P * K)`, those of a row for the `stride` frames
+from the first on; the last row may hold some of frames that never come.
 
 `model.int8.onnx` and `model.int8s.onnx` are `model.onnx` with matrices of 8-bit integers; `model.pt` is the same as TorchScript;
 `model.safetensors` holds the weights (and `log_prior`) of the net that `dims` describes, for engines in torch.
@@ -33,7 +35,7 @@ FORMAT_VERSION = 1
 CARD = "model.json"
 WHOLE, STREAM, TORCHSCRIPT = "model.onnx", "stream.onnx", "model.pt"
 WEIGHTS = "model.safetensors"
-LATER = {"shared"}
+LATER = {"shared", "frames_scored"}
 """Keys that may be missing in a card of an earlier version, and have their default then."""
 DYNAMIC_INT8, STATIC_INT8 = "model.int8.onnx", "model.int8s.onnx"
 _REMEDY = "Export the net again: python -m dropasr export ROW DIR."
@@ -58,7 +60,7 @@ class Exported:
     normalisation: dict[str, Any]
     """`kind` (speaker or utterance), `prior_frames`, and `mean` and `std` of the training set, F numbers each."""
     stride: int
-    """Frames per score that the net computes."""
+    """Frames per row of scores that the net computes."""
     left_context: int
     right_context: int
     output_delay: int
@@ -79,6 +81,8 @@ class Exported:
     """SHA-256 of every file beside model.json."""
     shared: int = 1
     """How often the search takes each score (`decode.frame_skip`)."""
+    frames_scored: int = 1
+    """Frames P whose scores stand side by side in a row."""
     format_version: int = FORMAT_VERSION
 
     @property
@@ -87,17 +91,27 @@ class Exported:
         return STREAM in self.files
 
     def num_scores(self, frames: int) -> int:
-        """Scores of an utterance of so many frames."""
+        """Rows of scores of an utterance of so many frames."""
         return -(-frames // self.stride)
 
     @property
     def search_stride(self) -> int:
         """Frames per score that the search takes."""
-        return self.stride // self.shared
+        return self.stride // (self.shared * self.frames_scored)
+
+    def by_step(self, scores: np.ndarray) -> np.ndarray:
+        """Rows `(⌈T/stride⌉, P * K)` of scores `(T', K)` that were computed frame by frame; frames that never come have 0."""
+        if self.frames_scored == 1:
+            return scores
+        missing = -len(scores) % self.frames_scored
+        return np.concatenate([scores, np.zeros((missing, self.units), scores.dtype)]).reshape(-1, self.frames_scored * self.units)
 
     def spread(self, scores: np.ndarray, frames: int) -> np.ndarray:
-        """What the search takes, `(⌈T/search_stride⌉, K)`, of the scores `(⌈T/stride⌉, K)` of an utterance of so many frames."""
-        return scores if self.shared == 1 else np.repeat(scores, self.shared, axis=0)[: -(-frames // self.search_stride)]
+        """What the search takes, `(⌈T/search_stride⌉, K)`, of the scores `(⌈T/stride⌉, P * K)` of an utterance of so many frames."""
+        if self.shared == self.frames_scored == 1:
+            return scores
+        scores = scores.reshape(-1, self.units)
+        return (scores if self.shared == 1 else np.repeat(scores, self.shared, axis=0))[: -(-frames // self.search_stride)]
 
     def window(self, first: int, count: int, frames: int | None = None) -> np.ndarray:
         """Numbers `(n,)` of the frames that the scores `first` to `first + count - 1` of a stream are computed from.

@@ -19,7 +19,7 @@ TRACED_FRAMES = (31, 47)
 
 
 class Scorer(nn.Module):
-    """`features` `(T, F)`, `mean` and `std` `(F,)` to scores `(⌈T/stride⌉, K)`.
+    """`features` `(T, F)`, `mean` and `std` `(F,)` to scores `(⌈T/stride⌉, K)`, or `(⌈T/stride⌉, P * K)` where a step scores P frames.
 
     Windows are gathered by frame number, so that a trace of it holds for any length (the nets' own splicing does not).
     """
@@ -46,7 +46,8 @@ class Scorer(nn.Module):
         numbers = torch.arange(0, end, step)[:, None] + self._offsets
         inputs = frames[torch.minimum(numbers.clamp(min=0), torch.as_tensor(last))].flatten(1)
         logits = graphs_of(self.net).torch_logits(self.net, inputs, slice(layout.delay, None, layout.every))
-        return self._scale * (torch.log_softmax(logits, dim=1) - self._log_prior)
+        logits = logits.unflatten(1, (self.net.frames_scored, -1))
+        return (self._scale * (torch.log_softmax(logits, dim=2) - self._log_prior)).flatten(1)
 
 
 def torchscript(net: AcousticModel, stride: int, log_prior: torch.Tensor, scale: float) -> bytes:

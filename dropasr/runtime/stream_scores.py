@@ -32,7 +32,7 @@ class StreamScores:
     @property
     def ready(self) -> int:
         """Scores that `advance` would give now, those of no frame included."""
-        return self._exported.shared * self._ready
+        return self._exported.shared * self._exported.frames_scored * self._ready
 
     @property
     def _ready(self) -> int:

@@ -98,7 +98,7 @@ def _check_rate(config: Config, net: AcousticModel) -> None:
     if net.reads_chunks and net.stride != wanted:
         raise ConfigError(
             f"train.frame_subsampling: expected {net.stride}, the rate of the net itself (model '{config.model['name']}'), found {wanted}. "
-            f"Set train.frame_subsampling={net.stride}, or build the net for one of {wanted} frames."
+            f"Set train.frame_subsampling={net.stride}, or build the net for one of {wanted} (model.subsampling, model.frame_outputs)."
         )
     check_skip(net, config.decode.frame_skip)
 
@@ -162,7 +162,7 @@ def _sampler(config: Config, paths: Paths, split: str, net: AcousticModel) -> Sa
     copied = store.frames.nbytes <= MAX_COPY_BYTES
     if net.reads_chunks:
         sizes = train.chunk_frames, train.chunk_batch_frames
-        return ChunkSampler(store, None, net.context, *sizes, None, seed, copied, parts, net.stride)
+        return ChunkSampler(store, None, net.context, *sizes, None, seed, copied, parts, net.stride, net.step)
     return FrameSampler(store, None, net.context, train.batch_size, None, seed, copied, parts)
 
 
@@ -178,7 +178,7 @@ def _teacher(config: Config, paths: Paths, name: str, masked: bool) -> Teacher:
     store = FrameStore.open(paths.features("train"))
     large = 2 * store.num_frames * net.dims["num_outputs"] > MAX_FILE_BYTES
     # A net that steps over frames says other things on the other grids that pieces come on.
-    if masked or config.train.criterion == "ctc" or net.stride > 1 or large:
+    if masked or config.train.criterion == "ctc" or net.step > 1 or large:
         return NetTeacher(net, config.train.precision)
     path = paths.net(name) / "posteriors-train.npy"
     if not path.exists():
@@ -251,7 +251,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "units": net.widths,
         "parameters": net.num_parameters(),
         "nonzeros": sum(int(parameter.count_nonzero()) for parameter in net.parameters()),
-        "macs_per_frame": macs,
+        "macs_per_frame": round(macs / net.frames_scored),
         "train_seconds": sum(figures["seconds"] for figures in trainer.history),
         "epochs": config.train.epochs,
         "criterion": config.train.criterion,

@@ -103,7 +103,7 @@ def test_recurrent_units_that_say_what_others_say_leave_without_a_trace(options)
 
 
 def test_layer_norm_is_refused(tiny_yaml):
-    settings = ["methods.dropout_compaction.reconstruction_frames=64", "train.frame_subsampling=3"]
+    settings = ["methods.dropout_compaction.reconstruction_frames=64"]
     check_rows(load_config(tiny_yaml(), model="lstm", settings=settings))
     with pytest.raises(ConfigError, match="dropout_compaction: reconstruction_frames 64 with model.layer_norm"):
         check_rows(load_config(tiny_yaml(), model="lstm", settings=[*settings, "model.layer_norm=true"]))

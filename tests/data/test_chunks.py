@@ -14,6 +14,7 @@ from dropasr.data.masking import MaskOptions, mask_inputs, mask_spliced
 from dropasr.data.sequences import SequenceSampler, TokenSequences
 from dropasr.data.store import FrameStore, FrameStoreWriter
 from dropasr.errors import ConfigError, DataError
+from dropasr.models.lstm import Lstm
 
 LENGTHS = [1, 7, 2, 30, 11, 8, 23, 5]
 TOTAL = sum(LENGTHS)
@@ -112,6 +113,25 @@ def test_with_the_whole_past_as_context_pieces_give_the_logits_of_whole_utteranc
         whole[OFFSETS[number] : OFFSETS[number + 1] : step] = net.logits(torch.from_numpy(np.array(store.utterance(number))), step)
     for chunks, _, indices in sampler(store, (30, 0), frame_subsampling=step).sample(10_000):
         torch.testing.assert_close(net(chunks), whole[indices])
+
+
+@pytest.mark.parametrize("chunk_frames", [1, 6, 100])
+def test_a_net_that_scores_every_frame_of_a_step_still_steps_on_its_grid(store: FrameStore, chunk_frames: int) -> None:
+    net = Lstm(3, [4], 5, subsampling=3, frame_outputs=True, output_delay=1).double().eval()
+    whole = torch.zeros(TOTAL, 5, dtype=torch.float64)
+    for number in range(len(store)):
+        whole[OFFSETS[number] : OFFSETS[number + 1]] = net.logits(torch.from_numpy(np.array(store.utterance(number), np.float64)))
+    batches = sampler(store, (30, 3), chunk_frames=chunk_frames, frame_subsampling=net.stride, step=net.step)
+    for chunks, _, indices in batches.sample(10_000):
+        found = net(Chunks(chunks.frames.double(), chunks.lengths, chunks.rows))
+        torch.testing.assert_close(found, whole[indices], rtol=0, atol=1e-6)
+    wanted = np.flatnonzero(LABELS >= 0)
+    assert batches.num_rows == batches.num_frames == len(wanted)
+    assert sorted(i for _, _, indices in batches.sample(10_000) for i in indices.tolist()) == wanted.tolist()
+    # Over the passes each frame stands at each of the three places of a step, but where an utterance begins.
+    places = {(index, row % chunks.frames.shape[1] % 3) for epoch in range(3) for chunks, _, indices in batches.epoch(epoch)
+              for row, index in zip(chunks.rows.tolist(), indices.tolist())}  # fmt: skip
+    assert {(index, place) for index in wanted if PLACE[index] >= 2 for place in range(3)} <= places
 
 
 def test_batches_hold_pieces_of_similar_length(tmp_path: Path) -> None:

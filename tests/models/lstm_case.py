@@ -13,6 +13,8 @@ VARIANTS = {
     "delay": {"widths": [9, 7], "output_delay": 3},
     "splice": {"widths": [6, 5], "splice": 2, "output_delay": 1},
     "third": {"widths": [9, 7], "subsampling": 3, "output_delay": 2},
+    "frames": {"widths": [9, 7], "subsampling": 3, "frame_outputs": True, "output_delay": 1},
+    "frames-splice": {"widths": [9, 7], "subsampling": 3, "frame_outputs": True, "splice": 1},
     "norm": {"widths": [9, 7], "layer_norm": True},
     "state": {"widths": [9, 7], "learned_state": True},
     "lstmp": {"widths": [11, 6, 9, 5], "projected": True, "output_delay": 2},
@@ -20,6 +22,7 @@ VARIANTS = {
     "lstmp-square": {"widths": [6, 6, 5, 5], "projected": True},
     "blstm": {"widths": [8, 6, 7, 5], "bidirectional": True},
     "blstm-third": {"widths": [8, 6, 7, 5], "bidirectional": True, "subsampling": 3},
+    "blstm-frames": {"widths": [8, 6, 7, 5], "bidirectional": True, "subsampling": 3, "frame_outputs": True},
     "blstm-all": {"widths": [8, 6, 7, 5], "bidirectional": True, "layer_norm": True, "learned_state": True, "splice": 1},
     "blstmp": {"widths": [8, 6, 9, 5, 7, 4, 8, 5], "bidirectional": True, "projected": True, "layer_norm": True, "learned_state": True},
 }
@@ -79,11 +82,11 @@ def half_by_hand(half, inputs: np.ndarray, cell_scale, scale, seen: list) -> np.
 
 
 def logits_by_hand(net: Lstm, frames: torch.Tensor, scales: list[torch.Tensor], seen: list | None = None) -> np.ndarray:
-    """Logits of all steps of one utterance `(T, F)`, units multiplied by `scales` (one per group of units, input side first).
+    """Logits of all frames that have some, of one utterance `(T, F)`; units multiplied by `scales` (one per group, input side first).
 
     `seen` is given the activations of all groups at the steps that have these logits.
     """
-    frames, step = frames.double().numpy(), net.stride
+    frames, step = frames.double().numpy(), net.step
     steps = -(-len(frames) // step)
     x = []
     for t in range(steps + net.output_delay):
@@ -99,7 +102,10 @@ def logits_by_hand(net: Lstm, frames: torch.Tensor, scales: list[torch.Tensor], 
             if seen is not None:
                 seen += [units[::way][net.output_delay :] for units in own]
         x = np.concatenate(halves, axis=1)
-    return x[net.output_delay :] @ net.output.weight.detach().double().numpy().T + net.output.bias.detach().double().numpy()
+    x = x[net.output_delay :] @ net.output.weight.detach().double().numpy().T + net.output.bias.detach().double().numpy()
+    if step == net.stride:
+        return x
+    return np.array([x[t // step][t % step * net.num_outputs :][: net.num_outputs] for t in range(len(frames))])
 
 
 def random_scales(net: Lstm, seed: int, fractional: bool = False) -> list[torch.Tensor]:

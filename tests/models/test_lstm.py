@@ -177,8 +177,8 @@ def test_a_stream_gives_the_logits_of_the_utterance(variant, dtype):
             parts.append(stream.finish())
             assert torch.allclose(torch.cat(parts), whole, rtol=0, atol=1e-10 if dtype == torch.float64 else 1e-4)
             # Logits come as soon as delay and splicing allow.
-            last = length - 1 - net.splice - net.stride * net.output_delay
-            assert early == max(0, last // net.stride + 1 if last >= 0 else 0)
+            last = length - 1 - max(net.splice, net.frames_scored - 1) - net.step * net.output_delay
+            assert early == net.frames_scored * max(0, last // net.step + 1)
     with pytest.raises(ValueError, match="finished"):
         stream.feed(frames)
     assert net.stream().finish().shape == (0, OUTPUTS)
@@ -191,6 +191,20 @@ def test_every_third_frame_of_a_net_with_and_without_subsampling():
     assert third.logits(frames, 3).shape == (7, OUTPUTS) and third.logits(frames[:0], 3).shape == (0, OUTPUTS)
     with pytest.raises(ConfigError, match="frame_subsampling 3"):
         third.logits(frames)
+
+
+def test_a_step_that_scores_all_its_frames_has_a_block_of_outputs_for_each():
+    net, third = make_net("frames"), Lstm(FEATURES, [9, 7], OUTPUTS, subsampling=3, output_delay=1).double().eval()
+    frames = make_chunks([20]).frames[0]
+    found = net.logits(frames)
+    assert found.shape == (20, OUTPUTS) and net.logits(frames[:0]).shape == (0, OUTPUTS)
+    for place in range(3):
+        block = slice(place * OUTPUTS, (place + 1) * OUTPUTS)
+        tensors = {name: tensor[block] if name.startswith("output") else tensor for name, tensor in net.state_dict().items()}
+        third.load_state_dict(tensors)
+        assert torch.allclose(found[place::3], third.logits(frames, 3)[: len(found[place::3])], atol=1e-12)
+    with pytest.raises(ConfigError, match="frame_outputs.*expected subsampling 3, found 1"):
+        build_model({"name": "lstm", "frame_outputs": True}, FEATURES, OUTPUTS)
 
 
 def test_context_of_chunks():
@@ -295,6 +309,6 @@ def test_activations_of_units_are_those_of_the_frames_that_are_scored(variant):
             logits_by_hand(net, piece[:length], scales or [torch.ones(width) for width in net.widths], by_piece[-1])
         places = [divmod(int(row), chunks.frames.shape[1]) for row in chunks.rows]
         for index, (units, width) in enumerate(zip(found, net.widths)):
-            expected = np.array([by_piece[piece][index][frame // net.stride] for piece, frame in places])
+            expected = np.array([by_piece[piece][index][frame // net.step] for piece, frame in places])
             assert units.shape == (len(chunks), width)
             np.testing.assert_allclose(units.numpy(), expected, atol=1e-12)

@@ -54,8 +54,8 @@ def net_of(kind: str, seed: int = 0) -> AcousticModel:
 
 
 def strides_of(net: AcousticModel) -> list[int]:
-    """Strides at which a net can be decoded: its own, and every third frame."""
-    return sorted({net.stride, 3})
+    """Strides at which a net can be run: its own, and every third frame."""
+    return sorted({net.step, 3})
 
 
 def prior() -> np.ndarray:
@@ -71,9 +71,9 @@ def utterance(frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nd
 
 @torch.no_grad()
 def expected(net: AcousticModel, stride: int, features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Scores `(⌈T/stride⌉, K)` by the net itself, in double precision."""
+    """Scores `(⌈T/stride⌉, K)`, or of all frames where a step scores several, by the net itself, in double precision."""
     frames = torch.from_numpy((features.astype(np.float64) - mean) / std)
-    log_posteriors = torch.log_softmax(net.double().logits(frames, stride), dim=1)
+    log_posteriors = torch.log_softmax(net.double().logits(frames, stride // net.frames_scored), dim=1)
     return SCALE * (log_posteriors.numpy() - prior().astype(np.float64))
 
 

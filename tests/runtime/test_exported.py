@@ -35,9 +35,13 @@ def test_reads_what_was_written(tmp_path: Path):
 
 def test_a_card_without_later_keys_is_read(tmp_path: Path):
     exported = written(tmp_path)
-    old = {key: value for key, value in json.loads((tmp_path / CARD).read_text()).items() if key not in ("shared", "about_sha256")}
+    old = {
+        key: value
+        for key, value in json.loads((tmp_path / CARD).read_text()).items()
+        if key not in ("shared", "frames_scored", "about_sha256")
+    }
     write_json(tmp_path / CARD, {**old, "about_sha256": hash_of(old)})
-    assert Exported.read(tmp_path) == exported and exported.shared == 1
+    assert Exported.read(tmp_path) == exported and exported.shared == exported.frames_scored == 1
     del old["stride"]
     write_json(tmp_path / CARD, {**old, "about_sha256": hash_of(old)})
     with pytest.raises(ExportError, match="a difference in stride"):
@@ -46,10 +50,20 @@ def test_a_card_without_later_keys_is_read(tmp_path: Path):
 
 @pytest.mark.parametrize("frames", [1, 5, 6, 7, 12, 13])
 def test_the_search_takes_shared_scores_several_times(frames: int):
-    exported = card(stride=6, shared=2)
+    exported = card(stride=6, shared=2, units=1)
     computed = np.arange(0, frames, 6)[:, None]
     assert exported.num_scores(frames) == len(computed) and exported.search_stride == 3
     assert exported.spread(computed, frames)[:, 0].tolist() == [t - t % 6 for t in range(0, frames, 3)]
+
+
+@pytest.mark.parametrize("frames", [1, 5, 6, 7])
+def test_a_row_may_hold_the_scores_of_several_frames(frames: int):
+    exported = card(stride=3, frames_scored=3, units=2)
+    of_frame = np.arange(2 * frames, dtype=np.float32).reshape(frames, 2)
+    rows = exported.by_step(of_frame)
+    assert rows.shape == (exported.num_scores(frames), 6) and exported.search_stride == 1
+    assert [list(row[2 * place :][:2]) for row in rows for place in range(3)][:frames] == of_frame.tolist()
+    np.testing.assert_array_equal(exported.spread(rows, frames), of_frame)
 
 
 def damage_graph(folder: Path) -> str:

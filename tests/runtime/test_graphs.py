@@ -22,8 +22,9 @@ def check_whole(net, stride: int, lengths=(1, 2, 3, 4, 11, 30)) -> None:
     for frames in lengths:
         features, mean, std = utterance(frames, frames)
         (scores,) = whole.run(["scores"], {"features": features, "mean": mean, "std": std})
-        assert scores.dtype == np.float32
-        np.testing.assert_allclose(scores, expected(net, stride, features, mean, std), **CLOSE)
+        assert scores.dtype == np.float32 and scores.shape == (-(-frames // stride), net.frames_scored * OUTPUTS)
+        about = card(stride=stride, units=OUTPUTS, frames_scored=net.frames_scored)
+        np.testing.assert_allclose(about.spread(scores, frames), expected(net, stride, features, mean, std), **CLOSE)
 
 
 def check_stream(net, stride: int, parts=(1, 4, 2), frames: int = 31) -> None:
@@ -35,6 +36,8 @@ def check_stream(net, stride: int, parts=(1, 4, 2), frames: int = 31) -> None:
         right_context=layout.right_context,
         output_delay=layout.output_delay,
         states=[state.about() for state in states],
+        units=OUTPUTS,
+        frames_scored=net.frames_scored,
     )
     part = session(model)
     features, mean, std = utterance(frames, 5)
@@ -51,7 +54,7 @@ def check_stream(net, stride: int, parts=(1, 4, 2), frames: int = 31) -> None:
         found.append(scores)
         first += count
     scores = np.concatenate(found)[about.output_delay :]
-    np.testing.assert_allclose(scores, expected(net, stride, features, mean, std), **CLOSE)
+    np.testing.assert_allclose(about.spread(scores, frames), expected(net, stride, features, mean, std), **CLOSE)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -30,7 +30,7 @@ class ToyRecurrent(AcousticModel):
 
     def __init__(self, num_features: int, width: int, num_outputs: int, context: Sequence[int] = (4, 2), stride: int = 1) -> None:
         super().__init__()
-        self._context, self.stride = tuple(context), stride
+        self._context, self.stride, self.step = tuple(context), stride, stride
         self.input = nn.Linear(num_features, width)
         self.recurrent = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, num_outputs)

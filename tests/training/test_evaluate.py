@@ -325,7 +325,7 @@ def test_nets_that_must_see_every_frame_skip_none(experiment):
         log_likelihoods(net, frames, torch.zeros(()), 1, 2)
     with pytest.raises(ConfigError, match="decode.frame_skip: nets trained with CTC"):
         experiment.config("decode.frame_skip=2", "train.criterion=ctc", "lang.units=chars")
-    lstm = load_config(experiment.yaml, model="lstm", settings=["decode.frame_skip=2", "train.frame_subsampling=3"])
+    lstm = load_config(experiment.yaml, model="lstm", settings=["decode.frame_skip=2"])
     with pytest.raises(ConfigError, match="decode.frame_skip: a recurrent net"):
         check_rows(lstm)
 

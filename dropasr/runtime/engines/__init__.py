@@ -30,7 +30,7 @@ class Engine(Protocol):
     """A loaded net."""
 
     def scores(self, features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-        """Scores, float32 `(⌈T/stride⌉, K)`, of raw log-mels `(T, F)` and the mean and standard deviation `(F,)` to normalise them."""
+        """Scores, float32 `(⌈T/stride⌉, P * K)`, of raw log-mels `(T, F)` and the mean and standard deviation `(F,)` to normalise them."""
 
 
 def engine_names() -> list[str]:

@@ -39,5 +39,6 @@ class TorchEngine:
 
         with torch.no_grad():
             frames = torch.from_numpy((features - mean) / std).to(self._dtype)
-            logits = self._net.logits(frames, self.exported.stride).float()
-            return ((torch.log_softmax(logits, dim=1) - self._log_prior) * self.exported.acoustic_scale).numpy()
+            logits = self._net.logits(frames, self.exported.stride // self.exported.frames_scored).float()
+            scores = (torch.log_softmax(logits, dim=1) - self._log_prior) * self.exported.acoustic_scale
+            return self.exported.by_step(scores.numpy())

@@ -134,12 +134,17 @@ def write_graph(
     first = layout.delay % layout.every if stream else layout.delay
     if first or layout.every > 1:
         hidden = graph.add("Slice", hidden, *map(graph.integers, ([first], [np.iinfo(np.int64).max], [0], [layout.every])))
-    log_posteriors = graph.add("LogSoftmax", module.logits(graph, net, hidden), axis=-1)
+    logits = module.logits(graph, net, hidden)
+    if net.frames_scored > 1:
+        logits = graph.add("Reshape", logits, graph.integers([-1, net.frames_scored, num_outputs]))
+    log_posteriors = graph.add("LogSoftmax", logits, axis=-1)
     # The prior cannot move into the bias of the last layer: log softmax is over logits without it. Scaled, it costs one pass, not two.
     scores = graph.add("Mul", log_posteriors, graph.constant(np.float32(scale)))
     if np.any(log_prior):
         scores = graph.add("Sub", scores, graph.constant((scale * log_prior.astype(np.float64)).astype(np.float32)))
-    graph.output("scores", scores, ("scores", num_outputs))
+    if net.frames_scored > 1:
+        scores = graph.add("Flatten", scores, axis=1)
+    graph.output("scores", scores, ("scores", net.frames_scored * num_outputs))
     states.write_outputs()
     return graph.serialized(), states.found
 

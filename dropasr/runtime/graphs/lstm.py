@@ -26,8 +26,8 @@ Measured at one thread, 64 to 768 cells; in int8 the operator is one kernel, whe
 
 
 def layout(net: Lstm, stride: int) -> Layout:
-    """A step for every `net.stride` frames."""
-    return Layout(net.stride, net.window, net.output_delay, stride // net.stride, net.bidirectional)
+    """A step for every `net.step` frames."""
+    return Layout(net.step, net.window, net.output_delay, max(1, stride // net.step), net.bidirectional)
 
 
 def select(graph: Graph, net: Lstm, frames: str) -> str:
