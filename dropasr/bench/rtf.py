@@ -21,6 +21,7 @@ from dropasr.config import Config
 from dropasr.data.store import FrameStore
 from dropasr.decoding.search import PLAIN
 from dropasr.errors import MeasurementError
+from dropasr.log import get_logger
 from dropasr.paths import Paths
 from dropasr.runtime.busy import BUSY_SHARE, busy_share
 from dropasr.runtime.machine import hardware, pinned, versions
@@ -28,6 +29,8 @@ from dropasr.runtime.rtf import Searches
 from dropasr.runtime.timing import Audio, Times, interleaved, load_audio
 from dropasr.scoring.bootstrap import Interval, difference_interval, ratio_interval, wer_interval
 from dropasr.scoring.wer import WerResult
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ def check_load(under_load: bool) -> float:
 
 def measure(config: Config, paths: Paths, plan: Plan) -> dict[str, Any]:
     """The figures of all candidates, the first of which is what the others are compared with. Raises MeasurementError, UsageError."""
+    if (busy := busy_share()) > BUSY_SHARE and not plan.under_load:
+        logger.warning(
+            f"other processes use {100 * busy:.0f} % of one core. Words are found all the same, and kept; times will be refused "
+            f"if that is still above {100 * BUSY_SHARE:.0f} % by then."
+        )
     searches, journal = Searches(config, paths), journal_of(paths)
     found = list(candidates(plan.folders, plan.engines, config, paths, searches))
     if not found:

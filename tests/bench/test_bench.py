@@ -112,13 +112,16 @@ def test_the_words_of_an_engine_are_those_of_stage_7(exported: Exported):
     assert score(dict(zip(store.ids, store.texts)), found).wer == candidate.result(store, everything).wer
 
 
-def test_a_busy_machine_is_refused_and_words_are_kept(exported: Exported, monkeypatch: pytest.MonkeyPatch):
+def test_a_busy_machine_is_announced_and_refused_and_words_are_kept(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     exported.without_audio(monkeypatch, rtf)
     monkeypatch.setattr(rtf, "check_load", check_load)
     monkeypatch.setattr(rtf, "busy_share", lambda: 0.6)
     plan = Plan(tuple(exported.folders), ("onnx",), utterances=6)
     with pytest.raises(MeasurementError, match="60 % of one core.*--under-load"):
         rtf.measure(exported.config, exported.paths, plan)
+    assert "60 % of one core. Words are found all the same" in caplog.text
     monkeypatch.setattr(rtf, "busy_share", lambda: 0.0)
     monkeypatch.setattr(candidates.Candidate, "words", lambda *_: pytest.fail("searched again"))
     found = rtf.measure(exported.config, exported.paths, plan)
