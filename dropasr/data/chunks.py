@@ -78,9 +78,10 @@ class ChunkSampler(PackedSampler):
 
     labels: int64 `(N,)`; frame_indices: int64 `(N,)`, positions in the store. Utterances are cut into pieces of equal length, the last one
     shorter; a piece also holds `context` frames before and after, where the utterance has them, that are not scored. Of the frames of
-    every utterance, from the first on, each `frame_subsampling`-th is scored, where it is labelled (0 or above); pieces begin on the grid of
-    every `step`-th, contexts included, so that a net that steps over frames does so as in whole utterances. In training the grid of each
-    piece moves on by a frame with every pass of `epochs_per_pass` epochs: as many passes as there are grids show every frame at every place.
+    every utterance, from the first on, each `frame_subsampling`-th is scored, where it is labelled (0 or above); pieces begin on the grid
+    of every `step`-th, contexts included, so that a net that steps over frames does so as in whole utterances. In training the grid of each
+    piece moves on by a frame with every pass of `epochs_per_pass` epochs: as many passes as there are grids show every frame at every
+    place.
     """
 
     def __init__(
@@ -100,11 +101,13 @@ class ChunkSampler(PackedSampler):
         """Sample from `utterances` (positions; None is all) of `store` with `labels` `(N,)` (None: those the store was opened with).
 
         A piece has at most `chunk_frames` frames without its contexts (rounded up to the grid), a batch `batch_frames` with them, padding
-        aside. `step`: frames per step of the net, default `frame_subsampling`, of which it is a multiple. Raises DataError if labels and frames do not match, ConfigError for a negative context or sizes below 1.
+        aside. `step`: frames per step of the net, default `frame_subsampling`, of which it is a multiple. Raises DataError if labels and
+        frames do not match, ConfigError for a negative context or sizes below 1.
         """
         if min(chunk_frames, batch_frames) < 1 or min(context) < 0:
             raise ConfigError(
-                f"expected pieces and batches of 1 frame or more and a context of 0 or more, found {chunk_frames}, {batch_frames}, {context}."
+                "expected pieces and batches of 1 frame or more and a context of 0 or more, "
+                f"found {chunk_frames}, {batch_frames}, {context}."
             )
         self._labels = checked_labels(store, labels)
         self.batch_frames, self.seed = batch_frames, seed

@@ -73,7 +73,9 @@ def prepare(config: Config, paths: Paths, nj: int) -> None:
     write_json(paths.manifests / "report.json", report)
     _log(report)
     if config.lang.dictionary is not None and corpus.unknown_words != "error":
-        _LOG.info("corpus.unknown_words %s changes nothing: lang.dictionary gives every word of train a pronunciation", corpus.unknown_words)
+        _LOG.info(
+            "corpus.unknown_words %s changes nothing: lang.dictionary gives every word of train a pronunciation", corpus.unknown_words
+        )
 
 
 def known_words(config: Config, folder: Path) -> set[str] | None:

@@ -116,7 +116,8 @@ def check_split(
     """Check one split and make its cuts, one per supervision, with transcripts normalised by `corpus.text`.
 
     `words` is the lexicon's vocabulary, None where no lexicon is known yet. Utterances with an empty transcript or a word outside the
-    lexicon are refused, dropped or mapped as `corpus` says; what is spoken in dev and the tests is never changed, nor left out for a word. Raises DataError naming the id, what was expected and found, and the remedy.
+    lexicon are refused, dropped or mapped as `corpus` says; what is spoken in dev and the tests is never changed, nor left out for a
+    word. Raises DataError naming the id, what was expected and found, and the remedy.
     """
     _check_unique((recording.id for recording in recordings), "recording", name)
     _check_unique((supervision.id for supervision in supervisions), "utterance", name)

@@ -19,7 +19,7 @@ from dropasr.data import features as features_module
 from dropasr.data.features import extract, log_mel, make_extractor
 from dropasr.data.normalisation import STD_FLOOR, normalise
 from dropasr.data.store import FrameStore
-from dropasr.errors import ConfigError, DataError, DropasrError, StageError
+from dropasr.errors import ConfigError, DataError, StageError
 from dropasr.paths import Paths
 
 

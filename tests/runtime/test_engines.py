@@ -36,6 +36,7 @@ def exported_net(folder: Path, net, stride: int) -> Exported:
         acoustic_scale=SCALE,
         units=OUTPUTS,
         recurrent=net.reads_chunks,
+        frames_scored=net.frames_scored,
     )
     calibration = [utterance(frames, frames) for frames in (20, 30, 40)]
     return write_files(net.float(), torch.from_numpy(prior()), about, folder, calibration)
@@ -55,7 +56,9 @@ def test_every_engine_is_tested():
 
 
 @pytest.mark.parametrize("name", [*EXACT, *ROUGH])
-@pytest.mark.parametrize(("kind", "stride"), [("feedforward-sigmoid-norm", 3), ("feedforward-low-rank", 1), ("lstmp-all", 3), ("blstm", 1)])
+@pytest.mark.parametrize(
+    ("kind", "stride"), [("feedforward-sigmoid-norm", 3), ("feedforward-low-rank", 1), ("lstmp-all", 3), ("blstm", 1), ("frames", 3)]
+)
 def test_engines_agree_with_the_net(tmp_path: Path, name: str, kind: str, stride: int):
     net = net_of(kind)
     exported = exported_net(tmp_path, net, stride)
@@ -66,7 +69,7 @@ def test_engines_agree_with_the_net(tmp_path: Path, name: str, kind: str, stride
             load_engine(tmp_path, name)
         return
     features, mean, std = utterance(40, 7)
-    scores = load_engine(tmp_path, name).scores(features, mean, std)
+    scores = exported.spread(load_engine(tmp_path, name).scores(features, mean, std), len(features))
     wanted = expected(net, stride, features, mean, std)
     assert scores.dtype == np.float32 and scores.shape == wanted.shape
     if name in EXACT:
