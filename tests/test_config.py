@@ -235,6 +235,14 @@ models:
     assert load_config(path, settings=["model.name=lstm", "models.lstm.train.epochs=3"]).train.epochs == 3
 
 
+def test_a_file_laid_over_wins_over_the_sections_for_a_model(tiny_yaml, tmp_path: Path):
+    path = tiny_yaml("train: {epochs: 4}\nmodels: {lstm: {train: {epochs: 9, momentum: 0.8}, experiment: {budgets: [0.5]}}}\n")
+    (tmp_path / "over.yaml").write_text("experiment: {budgets: [0.125]}\ntrain: {epochs: 5}\nmodels: {blstm: {train: {epochs: 6}}}\n")
+    lstm, blstm = (load_config(path, model=model, overlays=[tmp_path / "over.yaml"]) for model in ("lstm", "blstm"))
+    assert (lstm.experiment.budgets, lstm.train.epochs, lstm.train.momentum) == ([0.125], 5, 0.8)
+    assert (blstm.experiment.budgets, blstm.train.epochs, blstm.train.momentum) == ([0.125], 6, 0.8)
+
+
 def test_a_model_that_is_its_own_base_is_refused(tiny_yaml):
     path = tiny_yaml()
     (path.parent / "model").mkdir()

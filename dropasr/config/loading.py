@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,15 +106,24 @@ def rows(config: Config) -> list[Row]:
     return result + [Row(method, method, "compact", 0.0) for method in free]
 
 
+def _without_sharing(value: Any) -> Any:
+    """A copy in which every mention of a YAML anchor is a mapping or list of its own, so that changing one leaves the others."""
+    if isinstance(value, dict):
+        return {key: _without_sharing(item) for key, item in value.items()}
+    return [_without_sharing(item) for item in value] if isinstance(value, list) else value
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read one YAML file whose top level is a mapping."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = _without_sharing(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         siblings = [other.stem for other in path.parent.glob("*.yaml")]
         raise ConfigError(f"{path}: no such configuration{nearest(path.stem, siblings)}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: expected values that end, found an anchor that holds itself.") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected 'section: …' lines, found {type(value).__name__}.")
     return value
@@ -206,28 +214,33 @@ def load_config(
     The files of `overlays` lie over it, as if the first had it as its `base`, and each the one before.
 
     The model's file may have sections under `defaults`, which lie below those of the configuration, and the configuration sections under
-    `models.NAME`, which lie over its others where that model is trained, or one that is based on it.
+    `models.NAME`, which lie over its others where that model is trained, or one that is based on it. What a file of `overlays` says lies
+    over both.
 
     `model` replaces the model of the file, `method` the list `experiment.compact`, `corpus_dir` the folder of the corpus.
     Raises ConfigError naming the file or option, the key, and the nearest valid one.
     """
     path = Path(path)
-    values = read_layers(path)
-    for overlay in overlays:
-        values = _over(read_layers(Path(overlay)), values)
+    layers = [(str(file), read_layers(Path(file))) for file in (path, *overlays)]
+    values: dict[str, Any] = {}
+    for _, sections in layers:
+        values = _over(sections, values)
     if model is not None and (values.get("model") or {}).get("name", "feedforward") != model:
         # The options of another model go; those of --set are meant for this one.
-        values["model"] = {}
-    named = copy.deepcopy(values)
+        for _, sections in layers:
+            sections.pop("model", None)
+    named: dict[str, Any] = {"model": dict(values.get("model") or {})}
     for setting in settings or []:
         apply_setting(named, setting)
-    name = model or (named.get("model") or {}).get("name", "feedforward")
+    name = model or named["model"].get("name", "feedforward")
     model_file = _component_file(path.parent, "model", name)
     options = read_layers(model_file)
-    defaults = options.pop("defaults", None) or {}
-    if not isinstance(defaults, dict):
-        raise ConfigError(f"{model_file}: defaults: expected sections such as train and decode, found {defaults!r}.")
-    values = _with_model(_over(values, defaults), named.get("models") or {}, path.parent, name, str(path))
+    values = options.pop("defaults", None) or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{model_file}: defaults: expected sections such as train and decode, found {values!r}.")
+    for source, sections in (*layers, ("--set", {"models": named.get("models")})):
+        own = sections.pop("models", None) or {}
+        values = _with_model(_over(sections, values), own, path.parent, name, source)
     for setting in settings or []:
         apply_setting(values, setting)
     values.pop("models", None)
