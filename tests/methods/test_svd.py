@@ -85,7 +85,7 @@ def test_projections_of_recurrent_nets_are_the_joint_scheme(variant):
     assert new.projected and new.widths[1::2] == ranks[1:]
 
 
-@pytest.mark.parametrize("kind", ["feedforward", "lstm", "third", "lstmp", "blstm"])
+@pytest.mark.parametrize("kind", ["feedforward", "lstm", "third", "frames", "lstmp", "blstm"])
 @pytest.mark.parametrize("ends", [True, False])
 def test_costs_are_those_of_the_net_that_results(kind, ends):
     net = feed_forward() if kind == "feedforward" else make_net(kind)

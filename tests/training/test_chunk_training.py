@@ -128,3 +128,14 @@ def test_rows_of_a_table(tmp_path, stride):
     kept = paths.net("dense") / "posteriors-train.npy"
     assert kept.exists() == (stride == 1), "on other grids the teacher says other things"
     assert stride > 1 or np.load(kept).any(axis=1).all()
+
+
+def test_multiply_adds_of_a_step_are_those_of_all_frames_that_it_scores(tmp_path):
+    model = [f"model.{value}" for value in ("cells=6", "layers=1", "subsampling=3", "frame_outputs=true", "output_delay=1")]
+    options = ["features.num_mel_bins=8", "train.epochs=1", "train.chunk_batch_frames=60", "train.epoch_share=1"]
+    values = load_config(CONF, model="lstm", settings=[*model, *options])
+    paths = tiny_data(tmp_path, "lstm", frames=32, label_frames=4)
+    train_row(values, paths, row_by_name(values, "dense"), lambda text: None, lambda figures: None)
+    units = load_net(paths.net("dense")).dims["num_outputs"]
+    per_step = 4 * 6 * (3 * 8 + 6) + 6 * 3 * units
+    assert read_json(paths.net("dense") / "summary.json")["macs_per_frame"] == round(per_step / 3)
