@@ -60,6 +60,22 @@ def no_loss(row: PooledRow, reference: PooledRow, test: str, kind: ErrorRate) ->
     )
 
 
+def no_better_large(reference: PooledRow, rows: Sequence[PooledRow], test: str, kind: ErrorRate) -> list[Claim]:
+    """Large nets that the test set has ahead of the one that dev chose, the interval of the difference below 0: "no loss" is not said
+    against them."""
+    found = []
+    for row in rows:
+        if row.kind != "large" or row.reference or group_name(row) != group_name(reference) or not row.has(test):
+            continue
+        difference = row.on(test).rate(kind).difference
+        if difference.interval[1] < 0:
+            shown = interval(difference.mean, difference.interval, signed=True)
+            figures = f"{_rates(_beside_reference(row, test, kind), kind)}, difference {shown}"
+            evidence = f"{figures}; dev chose {reference.label}, and the verdicts are against it"
+            found.append(_claim(f"no large net is better than {reference.label}", row, reference, test, "does not hold", evidence))
+    return found
+
+
 def better_than_rival(row: PooledRow, rival: PooledRow, comparison: PooledComparison, kind: ErrorRate) -> Claim:
     """Better: the interval of the difference excludes 0; a tie is called a tie."""
     difference = interval(comparison.difference.mean, comparison.difference.interval, signed=True)
@@ -161,6 +177,8 @@ def claims(
     for test in large_enough(sizes):
         chosen = [row for row in compacted(rows) if row.has(test)]
         of_test = [no_loss(row, references[group_name(row)], test, kind) for row in chosen]
+        having = [reference for reference in references.values() if chosen and reference.has(test)]
+        of_test += [claim for reference in having for claim in no_better_large(reference, rows, test, kind)]
         for item in (item for item in comparisons if item.test == test):
             row, rival = (by_name[group_name(item), name] for name in (item.row, item.difference.to))
             if row in chosen:

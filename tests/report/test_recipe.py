@@ -147,6 +147,16 @@ def test_claims_that_fall(tmp_path):
     assert "does not hold" in text and "| tie |" in text
 
 
+def test_a_large_net_that_test_has_ahead_of_the_reference_is_told(tmp_path):
+    errors = {"dense": 60, "annealed_dropout": 50, COMPACT4: 60, "small_dense@0.125": 70, COMPACT8: 70, "small_dense@0.25": 60}
+    folder = make_recipe(tmp_path, errors={seed: errors for seed in (1, 2, 3)}, **MANY_WORDS)
+    verdicts = claims_of(folder)
+    assert verdicts[COMPACT4, "dense"] == "holds" and verdicts["annealed_dropout", "dense"] == "does not hold"
+    (claim,) = (claim for claim in read(folder).claims if claim.row == "annealed_dropout")
+    # 50 and 60 of 1250 words
+    assert "WER 4.00 % against 4.80 %, difference -0.80 [-0.80, -0.80]" in claim.evidence and "dev chose large dense" in claim.evidence
+
+
 def test_few_seeds_and_few_speakers_are_said_with_the_verdict(tmp_path):
     def told(claim, seeds):  # the interval of a speed is over utterances
         return claim.evidence.startswith(seeds if "times as fast" in claim.claim else f"t interval over 4 speakers; {seeds}")
