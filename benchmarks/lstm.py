@@ -8,7 +8,8 @@ Three tables, for lstm, lstmp and blstm of two layers on 40 features:
    the first against the others; every sequence is a chunk of `--steps` frames;
 2. variance of the gradient of a batch over draws of batches and masks, summed over parameters, and the squared norm of its mean, with
    open gates, with a mask per sequence, with one for each of four runs of sequences, and with one for the batch;
-3. seconds of inference over one utterance, large and compacted to `--keep` of the units of every group, interleaved, per engine.
+3. seconds of inference over one utterance, large and compacted to `--keep` of the units of every group, interleaved, in every engine
+   that can run them on this machine.
 
 Figures mean something on a quiet machine alone. Ends with exit code 1 if a step that draws its masks as in training costs more than
 `--wanted` open ones.
@@ -18,10 +19,12 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +38,10 @@ from dropasr.data.chunks import Chunks
 from dropasr.models import build_model
 from dropasr.models.gates import sample_mask, sampled
 from dropasr.models.lstm import Lstm
+from dropasr.runtime.engines import Engine, engine_names, load_engine, why_not
+from dropasr.runtime.export import write_files
+from dropasr.runtime.exported import Exported
+from dropasr.runtime.graphs import layout_of
 
 FEATURES, OUTPUTS, RETENTION = 40, 120, 0.75
 
@@ -76,8 +83,8 @@ def step(net: Lstm, chunks: Chunks, labels: torch.Tensor, bfloat16: bool = False
     functional.cross_entropy(logits.float(), labels).backward()
 
 
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each call, taken in turns after one warm-up."""
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each call, taken in turns after one warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for repeat in range(repeats + 1):
         for name, call in calls.items():
@@ -85,7 +92,7 @@ def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[st
             call()
             if repeat:
                 seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
 
 
 def training_steps(name: str, arguments: argparse.Namespace, bfloat16: bool) -> float:
@@ -100,7 +107,8 @@ def training_steps(name: str, arguments: argparse.Namespace, bfloat16: bool) -> 
 
         return run
 
-    seconds = interleaved({kind: call(kind) for kind in ("open", "drawn", "shared")}, arguments.repeats)
+    taken = interleaved({kind: call(kind) for kind in ("open", "drawn", "shared")}, arguments.repeats)
+    seconds = {kind: statistics.median(values) for kind, values in taken.items()}
     ratios = {kind: seconds[kind] / seconds["open"] for kind in ("drawn", "shared")}
     precision = "bfloat16" if bfloat16 else "float32"
     milliseconds = " | ".join(f"{1000 * seconds[kind]:.0f}" for kind in seconds)
@@ -133,8 +141,44 @@ def gradient_noise(arguments: argparse.Namespace, kinds: dict[str, int]) -> None
         print(f"| {kind} | {variance:.3g} | {float(mean.square().sum()) - variance / len(gradients):.3g} |")
 
 
+def engines_of(net: Lstm, folder: Path) -> dict[str, Callable[[np.ndarray], object]]:
+    """The net in every engine that can run it here: what takes features `(T, F)` to scores."""
+    folder.mkdir()
+    layout = layout_of(net, net.stride)
+    about = {"num_mel_bins": FEATURES, "frame_shift": 0.01, "frame_length": 0.025, "low_freq": 20.0, "high_freq": -400.0}
+    card = Exported(
+        corpus="random frames",
+        licence="none",
+        model="lstm",
+        row="benchmark",
+        dims=net.dims,
+        widths=net.widths,
+        git_revision="unknown",
+        sample_rate=16000,
+        features=about,
+        normalisation={"kind": "none", "prior_frames": 0.0, "mean": [0.0] * FEATURES, "std": [1.0] * FEATURES},
+        stride=layout.stride,
+        left_context=layout.left_context,
+        right_context=layout.right_context,
+        output_delay=layout.output_delay,
+        recurrent=True,
+        states=[],
+        acoustic_scale=0.1,
+        prior="none",
+        units=OUTPUTS,
+        frames_scored=net.frames_scored,
+    )
+    exported = write_files(net, torch.zeros(OUTPUTS), card, folder, [])
+    mean, std = np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32)
+
+    def call(engine: Engine) -> Callable[[np.ndarray], object]:
+        return lambda features: engine.scores(features, mean, std)
+
+    return {name: call(load_engine(folder, name, 1, exported)) for name in engine_names() if why_not(name, exported) is None}
+
+
 def inference(name: str, arguments: argparse.Namespace) -> None:
-    """Print one row of the third table."""
+    """Print the rows of one net in the third table."""
     large = make_net(name, arguments.cells).eval()
     small, (chunks, _) = copy.deepcopy(large), make_batch(1, 10 * arguments.steps)
     generator = torch.Generator().manual_seed(0)
@@ -143,12 +187,17 @@ def inference(name: str, arguments: argparse.Namespace) -> None:
         chosen = torch.randperm(width, generator=generator)[: max(1, round(arguments.keep * width))]
         scales.append(torch.zeros(width).index_fill(0, chosen, 1.0))
     compact(small, scales, chunks, fold=True)
-    frames = chunks.frames[0]
-    with torch.no_grad():
-        seconds = interleaved({"large": lambda: large.logits(frames), "compacted": lambda: small.logits(frames)}, arguments.repeats)
     share = small.macs_per_frame() / large.macs_per_frame()
-    microseconds = " | ".join(f"{1e6 * value / len(frames):.1f}" for value in seconds.values())
-    print(f"| {name} | torch | {share:.3f} | {microseconds} | {seconds['large'] / seconds['compacted']:.2f} |")
+    features = chunks.frames[0].numpy()
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        nets = {which: engines_of(net, Path(folder) / which) for which, net in (("large", large), ("compacted", small))}
+        for engine in nets["large"]:
+            calls = {which: functools.partial(found[engine], features) for which, found in nets.items()}
+            seconds = interleaved(calls, arguments.repeats)
+            ratios = [slow / fast for slow, fast in zip(seconds["large"], seconds["compacted"])]
+            microseconds = " | ".join(f"{1e6 * statistics.median(values) / len(features):.1f}" for values in seconds.values())
+            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            print(f"| {name} | {engine} | {share:.3f} | {microseconds} | {spread} |")
 
 
 def main() -> int:
