@@ -36,6 +36,8 @@ class Stage:
     `construction` (the way in which graphs are made) stand for derived values."""
     outputs: Callable[[Config, Paths], list[Path]]
     """Files and folders that must exist when it has finished."""
+    ahead: str = ""
+    """`module:function` that is called instead where the next stage is to run, too: it does that one's work along with its own."""
 
 
 def _nets(config: Config, paths: Paths, kinds: tuple[str, ...]) -> list[Path]:
@@ -129,6 +131,7 @@ STAGES = (
         ("align",),
         _TRAINING,
         lambda config, paths: _nets(config, paths, ("large", "small")),
+        "dropasr.training.jobs:train_all",
     ),
     Stage(
         6,

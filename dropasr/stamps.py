@@ -151,14 +151,17 @@ class Stamps:
                 f" with the other options of this run (its stamp is expected at {self.path(earlier)})."
             )
 
-    def run(self, stage: Stage, nj: int) -> None:
-        """Run a stage and stamp it; StageError when its inputs are missing, stale, or in use by another process."""
+    def run(self, stage: Stage, nj: int, ahead: bool = False) -> None:
+        """Run a stage and stamp it; StageError when its inputs are missing, stale, or in use by another process.
+
+        `ahead`: the next stage is to run, too, and its work may be done along with this one's.
+        """
         with self.locked(stage):
             self.check_inputs(stage)
             wanted = self.parts(stage)
             self.path(stage).unlink(missing_ok=True)
             started = time.monotonic()
-            module, _, function = stage.function.partition(":")
+            module, _, function = (ahead and stage.ahead or stage.function).partition(":")
             try:
                 getattr(importlib.import_module(module), function)(self.config, self.paths, nj)
             except BrokenExecutor:

@@ -34,7 +34,7 @@ def _stage(stage: Stage, invocation: Invocation) -> None:
     logger.info("stage %d %s: %s (%s)", stage.number, stage.verb, stage.purpose, reason)
     started = time.monotonic()
     try:
-        stamps.run(stage, invocation.nj)
+        stamps.run(stage, invocation.nj, ahead=stage.number < invocation.stop_stage)
     except BaseException:
         with open(log_file, "a", encoding="utf-8") as file:
             file.write(traceback.format_exc())

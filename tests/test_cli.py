@@ -47,7 +47,7 @@ def test_the_plan_tells_what_is_to_do(experiment: Experiment, calls: list[str], 
     ],
 )
 def test_exit_codes(experiment, calls, monkeypatch, capsys, error: BaseException, code: int, words: str):
-    def fail(self: Stamps, stage: object, nj: int) -> None:
+    def fail(self: Stamps, stage: object, nj: int, ahead: bool) -> None:
         raise error
 
     monkeypatch.setattr(Stamps, "run", fail)

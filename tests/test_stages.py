@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-from stages_case import Experiment
+from stages_case import Experiment, command
 
 from dropasr import stamps as stamps_module
 from dropasr.config import Config
@@ -21,8 +21,8 @@ from dropasr.stages import BY_VERB, STAGES, ancestors, list_text
 
 
 def test_the_functions_of_the_table_exist():
-    for stage in STAGES:
-        module, _, function = stage.function.partition(":")
+    for called in filter(None, (called for stage in STAGES for called in (stage.function, stage.ahead))):
+        module, _, function = called.partition(":")
         assert callable(getattr(importlib.import_module(module), function))
 
 
@@ -40,6 +40,16 @@ def test_everything_runs_once(experiment: Experiment, calls: list[str]):
     assert experiment.to_do() == []
     experiment.run()
     assert len(calls) == 9
+
+
+@pytest.mark.parametrize(("last", "expected"), [("5", "train"), ("6", "train+"), ("9", "train+")])
+def test_nets_of_stage_6_are_trained_beside_those_of_stage_5_where_both_are_to_run(
+    experiment: Experiment, calls: list[str], last: str, expected: str
+):
+    for verb in ("data", "features", "lang", "align", "train"):
+        assert command(experiment, verb, "--stop-stage", last) == 0
+    assert calls == ["data", "features", "lang", "align", expected]
+    assert experiment.to_do() == [6, 7, 8, 9]
 
 
 @pytest.mark.parametrize(

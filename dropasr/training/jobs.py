@@ -121,6 +121,11 @@ def train_large_and_small(config: Config, paths: Paths, nj: int) -> None:
     run_jobs(config, paths, [row for row in rows(config) if row.kind != "compact"], nj)
 
 
+def train_all(config: Config, paths: Paths, nj: int) -> None:
+    """Stages 5 and 6 in one queue, so that no core waits for the last net of stage 5; stage 6 then finds its nets trained."""
+    run_jobs(config, paths, list(rows(config)), nj)
+
+
 def train_one(config: Config, paths: Paths, name: str) -> None:
     """Train one row of the table, beside other processes that train others. StageError where its teacher is not trained."""
     row = row_by_name(config, name)

@@ -81,6 +81,13 @@ def test_rows_are_jobs_of_their_own_after_their_teachers(tmp_path, monkeypatch):
     assert {row.name for row in wave}.isdisjoint({"dense", "small_distilled@0.25"}) and len(wave) == 6
 
 
+def test_stages_5_and_6_in_one_queue_leave_nothing_to_train(tmp_path):
+    removal = ("experiment.small=[dense,distilled]", "experiment.compact=[norm_removal]", "methods.norm_removal.min_units=1")
+    values, paths = config(*SMALL, *removal), tiny_data(tmp_path)
+    jobs.train_all(values, paths, 2)
+    assert jobs.waves(values, paths) == [] and len(rows(values)) == 8
+
+
 def test_rows_that_diverge_are_named_and_can_be_passed_over(tmp_path):
     values = config(*SMALL, "experiment.compact=[norm_removal]", "methods.norm_removal.training_rate=1e30")
     paths, wanted = tiny_data(tmp_path), [row for row in rows(values) if row.budget == 0.25]
