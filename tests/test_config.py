@@ -243,6 +243,15 @@ def test_a_file_laid_over_wins_over_the_sections_for_a_model(tiny_yaml, tmp_path
     assert (blstm.experiment.budgets, blstm.train.epochs, blstm.train.momentum) == ([0.125], 6, 0.8)
 
 
+def test_a_file_wins_over_the_sections_for_a_model_of_its_base(tiny_yaml, tmp_path: Path):
+    base = tiny_yaml("train: {epochs: 4}\nmodels: {lstm: {train: {epochs: 9, momentum: 0.8}}}\n")
+    path = tmp_path / "reduced.yaml"
+    path.write_text(f"base: {base.name}\ntrain: {{epochs: 2}}\nmodels: {{blstm: {{train: {{epochs: 3}}}}}}\n", encoding="utf-8")
+    plain, lstm, blstm = (load_config(path, model=model).train for model in (None, "lstm", "blstm"))
+    assert (plain.epochs, lstm.epochs, blstm.epochs) == (2, 2, 3)
+    assert (plain.momentum, lstm.momentum, blstm.momentum) == (0.9, 0.8, 0.8)
+
+
 def test_a_model_that_is_its_own_base_is_refused(tiny_yaml):
     path = tiny_yaml()
     (path.parent / "model").mkdir()

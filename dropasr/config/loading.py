@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,20 +139,25 @@ def _over(values: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def read_layers(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a configuration laid over the file of the same folder that its key `base` names, and over that one's base.
-
-    Raises ConfigError where a file is missing, is no mapping, or is its own base.
-    """
+def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """The file after the one that its key `base` names, and after that one's base."""
     if path in above:
         raise ConfigError(f"{path}: 'base' leads back to this file ({' -> '.join(str(file.name) for file in (*above, path))}).")
     values = read_yaml(path)
     if "base" not in values:
-        return values
+        return [(path, values)]
     name = values.pop("base")
     if not isinstance(name, str) or not name.endswith(".yaml"):
         raise ConfigError(f"{path}: base: expected the name of a YAML file in {path.parent}, found {name!r}.")
-    return _over(values, read_layers(path.parent / name, (*above, path)))
+    return [*_layers(path.parent / name, (*above, path)), (path, values)]
+
+
+def read_layers(path: Path) -> dict[str, Any]:
+    """Read a configuration laid over the file of the same folder that its key `base` names, and over that one's base.
+
+    Raises ConfigError where a file is missing, is no mapping, or is its own base.
+    """
+    return functools.reduce(lambda below, layer: _over(layer[1], below), _layers(path), {})
 
 
 def apply_setting(values: dict[str, Any], setting: str) -> None:
@@ -181,7 +187,7 @@ def _component(folder: Path, kind: str, name: str, overrides: dict[str, Any]) ->
     return {**read_layers(_component_file(folder, kind, name)), **overrides}
 
 
-def _with_model(values: dict[str, Any], own: dict[str, Any], folder: Path, name: str, where: str) -> dict[str, Any]:
+def _with_model(values: dict[str, Any], own: dict[str, Any], folder: Path, name: str, where: str | Path) -> dict[str, Any]:
     """The sections with what `own` has for the model, and before it for its bases, over them; the model's file has been read before."""
     path = _component_file(folder, "model", name)
     names = [name]
@@ -214,14 +220,14 @@ def load_config(
     The files of `overlays` lie over it, as if the first had it as its `base`, and each the one before.
 
     The model's file may have sections under `defaults`, which lie below those of the configuration, and the configuration sections under
-    `models.NAME`, which lie over its others where that model is trained, or one that is based on it. What a file of `overlays` says lies
-    over both.
+    `models.NAME`, which lie over its others where that model is trained, or one that is based on it. What a file says lies over both of
+    its `base`, and what a file of `overlays` says over both of all before it.
 
     `model` replaces the model of the file, `method` the list `experiment.compact`, `corpus_dir` the folder of the corpus.
     Raises ConfigError naming the file or option, the key, and the nearest valid one.
     """
     path = Path(path)
-    layers = [(str(file), read_layers(Path(file))) for file in (path, *overlays)]
+    layers = [layer for file in (path, *overlays) for layer in _layers(Path(file))]
     values: dict[str, Any] = {}
     for _, sections in layers:
         values = _over(sections, values)

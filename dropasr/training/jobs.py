@@ -35,7 +35,7 @@ def _cost(config: Config, row: Row) -> float:
     return {"large": 1.0, "compact": 0.3 + row.budget, "small": row.budget}[row.kind]
 
 
-def _ready(config: Config, paths: Paths, waiting: list[Row], running: set[str]) -> list[Row]:
+def _ready(config: Config, waiting: list[Row], running: set[str]) -> list[Row]:
     def teacher_done(row: Row) -> bool:
         teacher = method_options(row.method, config.methods[row.method]).teacher
         return teacher is None or all(other.name != teacher for other in waiting) and teacher not in running
@@ -55,53 +55,54 @@ def run_jobs(config: Config, paths: Paths, wanted: list[Row], nj: int, spared: t
             logger.info(f"{row.name}: already trained for this configuration")
         else:
             waiting.append(row)
-    failed: set[str] = set()
     if not waiting:
-        return failed
+        return set()
     waiting.sort(key=lambda row: -_cost(config, row))
     with workers.manager() as manager:
         messages = manager.Queue()
         epochs = len(waiting) * config.train.epochs
         with workers.pool(min(nj, len(waiting)), "spawn", _start_worker, (messages,)) as pool:
-            for _ in progress(_drive(config, paths, waiting, nj, pool, messages, spared, failed), "training", epochs):
+            queue = _Queue(config, paths, waiting, spared)
+            for _ in progress(queue.drive(pool, nj, messages), "training", epochs):
                 pass
-    return failed
+    return queue.failed
 
 
-def _drive(
-    config: Config,
-    paths: Paths,
-    waiting: list[Row],
-    nj: int,
-    pool: ProcessPoolExecutor,
-    messages: Any,
-    spared: type[DropasrError] | None,
-    failed: set[str],
-):
-    """Submit jobs as they become ready and yield once per finished epoch; names of spared rows go into `failed`."""
-    running: dict[Future, Row] = {}
-    while waiting or running:
-        names = {row.name for row in running.values()}
-        for row in _ready(config, paths, waiting, names)[: nj - len(running)]:
-            waiting.remove(row)
-            running[pool.submit(_work, config, paths, row)] = row
-        done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+class _Queue:
+    """Rows that wait for a process or for their teacher, and those that are being trained."""
+
+    def __init__(self, config: Config, paths: Paths, waiting: list[Row], spared: type[DropasrError] | None) -> None:
+        self.config, self.paths, self.waiting, self.spared = config, paths, waiting, spared
+        self.running: dict[Future, Row] = {}
+        self.failed: set[str] = set()
+
+    def drive(self, pool: ProcessPoolExecutor, nj: int, messages: Any):
+        """Submit rows as they become ready and yield once per finished epoch; names of spared rows go into `failed`."""
+        while self.waiting or self.running:
+            names = {row.name for row in self.running.values()}
+            for row in _ready(self.config, self.waiting, names)[: nj - len(self.running)]:
+                self.waiting.remove(row)
+                self.running[pool.submit(_work, self.config, self.paths, row)] = row
+            done, _ = wait(self.running, timeout=0.5, return_when=FIRST_COMPLETED)
+            yield from _messages_until_empty(messages)
+            for future in done:
+                self._end(future)
         yield from _messages_until_empty(messages)
-        for future in done:
-            row = running.pop(future)
-            try:
-                future.result()
-            except DropasrError as error:
-                if spared is not None and isinstance(error, spared):
-                    logger.warning(f"{row.name}: passed over: {error}")
-                    failed.add(row.name)
-                    continue
-                for other in running:
-                    other.cancel()
-                logger.error(f"{row.name}: stopped; the other running nets are finished or can be resumed by running this stage again")
-                raise
-            logger.info(f"{row.name}: done")
-    yield from _messages_until_empty(messages)
+
+    def _end(self, future: Future) -> None:
+        row = self.running.pop(future)
+        try:
+            future.result()
+        except DropasrError as error:
+            if self.spared is not None and isinstance(error, self.spared):
+                logger.warning(f"{row.name}: passed over: {error}")
+                self.failed.add(row.name)
+                return
+            for other in self.running:
+                other.cancel()
+            logger.error(f"{row.name}: stopped; the other running nets are finished or can be resumed by running this stage again")
+            raise
+        logger.info(f"{row.name}: done")
 
 
 def _messages_until_empty(messages: Any):
@@ -140,7 +141,7 @@ def waves(config: Config, paths: Paths) -> list[list[Row]]:
     found: list[list[Row]] = []
     waiting = [row for row in rows(config) if not is_trained(config, paths, row)]
     while waiting:
-        found.append(sorted(_ready(config, paths, waiting, set()), key=lambda row: -_cost(config, row)))
+        found.append(sorted(_ready(config, waiting, set()), key=lambda row: -_cost(config, row)))
         waiting = [row for row in waiting if row not in found[-1]]
     return found
 
