@@ -151,7 +151,7 @@ class PassSampler:
         """The batch of the given items."""
         raise NotImplementedError
 
-    def sample(self, max_frames: int) -> Iterator[tuple[Any, Any, torch.Tensor]]:
+    def sample(self, max_frames: float) -> Iterator[tuple[Any, Any, torch.Tensor]]:
         """Batches of evenly spaced items with about `max_frames` frames of the store, or of all items if they are fewer."""
         raise NotImplementedError
 
@@ -288,8 +288,8 @@ class FrameSampler(PassSampler):
     def num_rows(self) -> int:
         return self.num_frames
 
-    def sample(self, max_frames: int) -> Iterator[Batch]:
-        indices = self.items[:: max(1, self.num_frames // max_frames)]
+    def sample(self, max_frames: float) -> Iterator[Batch]:
+        indices = self.items[:: max(1, int(self.num_frames // max_frames))]
         for start in range(0, len(indices), 2048):
             yield self.gather(indices[start : start + 2048])
 

@@ -67,8 +67,8 @@ class PackedSampler(PassSampler):
         """Batches of an epoch."""
         return len(self.batches(epoch))
 
-    def sample(self, max_frames: int) -> Iterator[tuple[Any, Any, torch.Tensor]]:
-        for items in self.pack(self.items[:: max(1, self.num_frames // max_frames)]):
+    def sample(self, max_frames: float) -> Iterator[tuple[Any, Any, torch.Tensor]]:
+        for items in self.pack(self.items[:: max(1, int(self.num_frames // max_frames))]):
             yield self.gather(items)
 
     def draw(self, generator: np.random.Generator, count: int) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Protocol, Union
 
 import torch
@@ -17,6 +18,8 @@ from dropasr.scoring.wer import score_utterance
 from dropasr.training.schedules import autocast
 
 Sampler = Union[FrameSampler, ChunkSampler, SequenceSampler]
+FRAMES, SEQUENCE_FRAMES = 16384, 65536
+"""Frames of dev that figures between the epochs come from: of nets that score frames, and of those that score whole utterances."""
 Soft = Union[torch.Tensor, None]
 """Posteriors `(N, K)` of a teacher, if there is one."""
 
@@ -38,8 +41,8 @@ class Criterion(Protocol):
     def loss(self, logits: torch.Tensor, targets: Any, progress: float, soft: Soft, soft_weight: float) -> Loss:
         """Loss of a batch with logits `(N, K)`, when the share `progress` of all steps is done."""
 
-    def figures(self, net: AcousticModel, sampler: Any, config: TrainConfig) -> tuple[float, float]:
-        """Loss in nats and error in percent on evenly spaced parts of a sampler, gates as they are."""
+    def figures(self, net: AcousticModel, sampler: Any, config: TrainConfig, everything: bool = False) -> tuple[float, float]:
+        """Loss in nats and error in percent on evenly spaced parts of a sampler, or on all of it, gates as they are."""
 
 
 def frame_loss(logits: torch.Tensor, labels: torch.Tensor, teacher: Soft, teacher_weight: float) -> torch.Tensor:
@@ -71,12 +74,12 @@ class FrameCriterion:
 
     @torch.no_grad()
     def figures(
-        self, net: AcousticModel, sampler: Union[FrameSampler, ChunkSampler], config: TrainConfig, max_frames: int = 16384
+        self, net: AcousticModel, sampler: Union[FrameSampler, ChunkSampler], config: TrainConfig, everything: bool = False
     ) -> tuple[float, float]:
         net.eval()
         loss = errors = 0.0
         frames = 0
-        for inputs, labels, _ in sampler.sample(max_frames):
+        for inputs, labels, _ in sampler.sample(math.inf if everything else FRAMES):
             with autocast(config.precision):
                 logits = net(inputs)
             loss += float(functional.cross_entropy(logits.float(), labels, reduction="sum"))
@@ -109,10 +112,10 @@ class CtcCriterion:
         return Loss(loss, value, len(targets.tokens))
 
     @torch.no_grad()
-    def figures(self, net: AcousticModel, sampler: SequenceSampler, config: TrainConfig, max_frames: int = 65536) -> tuple[float, float]:
+    def figures(self, net: AcousticModel, sampler: SequenceSampler, config: TrainConfig, everything: bool = False) -> tuple[float, float]:
         net.eval()
         loss = errors = tokens = 0.0
-        for inputs, targets, _ in sampler.sample(max_frames):
+        for inputs, targets, _ in sampler.sample(math.inf if everything else SEQUENCE_FRAMES):
             with autocast(config.precision):
                 logits = net(inputs)
             log_posteriors = functional.log_softmax(logits.float(), dim=1)

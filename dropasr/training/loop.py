@@ -162,7 +162,7 @@ class Trainer:
     def _note(self, epoch: int, loss: float, frames: int, seconds: float) -> None:
         report = self.method.report
         self.method.inference_mode(self.net)
-        dev_loss, dev_error = self.criterion.figures(self.net, self.samplers.dev, self.config)
+        dev_loss, dev_error = self.criterion.figures(self.net, self.samplers.dev, self.config, everything=epoch == self.config.epochs - 1)
         rate = frames / seconds
         figures = {
             "epoch": epoch + 1,

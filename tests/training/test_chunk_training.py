@@ -16,6 +16,7 @@ from dropasr.errors import ConfigError
 from dropasr.files import read_json
 from dropasr.methods.base_removal import GradualRemoval
 from dropasr.models.checkpoint import load_net
+from dropasr.training import criteria
 from dropasr.training.criteria import make_criterion
 from dropasr.training.rows import check_rows, is_trained, row_by_name, train_row
 from dropasr.training.teacher import FileTeacher, NetTeacher, write_posteriors
@@ -68,6 +69,20 @@ def test_figures_are_those_of_all_scored_frames(tmp_path):
     loss, error = make_criterion(trainer.config).figures(net, sampler, trainer.config)
     assert loss == pytest.approx(-float(posteriors[torch.arange(len(labels)), labels].log().mean()), rel=1e-5)
     assert error == pytest.approx(100 * float((posteriors.argmax(dim=1) != labels).double().mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["frames", "chunks"])
+def test_the_last_figures_are_those_of_all_of_dev(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(criteria, "FRAMES", 20)
+    trainer = make_trainer(tmp_path, "dense", kind)
+    net, dev = trainer.run(), trainer.samplers.dev
+    inputs, labels, _ = dev.gather(dev.items)
+    part = sum(len(labels) for _, labels, _ in dev.sample(20))
+    assert part < len(labels)
+    with torch.no_grad():
+        whole = float(torch.nn.functional.cross_entropy(net(inputs).double(), labels))
+    assert trainer.history[-1]["dev_ce"] == pytest.approx(whole, rel=1e-5)
+    assert make_criterion(trainer.config).figures(net, dev, trainer.config)[0] != pytest.approx(whole, rel=1e-5)
 
 
 def test_posteriors_of_a_teacher_are_those_of_whole_utterances(tmp_path):
