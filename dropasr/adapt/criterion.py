@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from dropasr.compaction.retention import CriterionTargets
 from dropasr.config import TrainConfig
 from dropasr.errors import ConfigError
 from dropasr.models.base import AcousticModel
-from dropasr.training.criteria import Criterion, FrameCriterion, Loss, Soft
+from dropasr.training.criteria import FRAMES, Criterion, FrameCriterion, Loss, Soft
 from dropasr.training.schedules import autocast
 
 
@@ -25,11 +26,11 @@ class UserCriterion:
         return Loss(loss, float(loss.detach()), len(targets))
 
     @torch.no_grad()
-    def figures(self, net: AcousticModel, sampler: Any, config: TrainConfig, max_frames: int = 16384) -> tuple[float, float]:
+    def figures(self, net: AcousticModel, sampler: Any, config: TrainConfig, everything: bool = False) -> tuple[float, float]:
         """Mean loss of rows, and the share of rows in percent whose largest output is not their target; nan where targets are no labels."""
         net.eval()
         loss, errors, rows = 0.0, 0.0, 0
-        for inputs, targets, _ in sampler.sample(max_frames):
+        for inputs, targets, _ in sampler.sample(math.inf if everything else FRAMES):
             with autocast(config.precision):
                 logits = net(inputs)
             loss += float(targets.losses(logits.float()).mean()) * len(targets)

@@ -80,7 +80,7 @@ class Job:
     def figures(self, net: AcousticModel) -> dict[str, float]:
         """Loss and error (percent) on dev."""
         open_gates(net)
-        loss, error = self.criterion.figures(net, self.samplers.dev, self.train_config)
+        loss, error = self.criterion.figures(net, self.samplers.dev, self.train_config, everything=True)
         return {"loss": loss, "error": error}
 
     def _identity(self, widths: Sequence[int]) -> str:
