@@ -161,7 +161,8 @@ class Stamps:
             wanted = self.parts(stage)
             self.path(stage).unlink(missing_ok=True)
             started = time.monotonic()
-            module, _, function = (ahead and stage.ahead or stage.function).partition(":")
+            called = stage.ahead if ahead and stage.ahead else stage.function
+            module, _, function = called.partition(":")
             try:
                 getattr(importlib.import_module(module), function)(self.config, self.paths, nj)
             except BrokenExecutor:

@@ -124,6 +124,7 @@ def train_large_and_small(config: Config, paths: Paths, nj: int) -> None:
 
 def train_all(config: Config, paths: Paths, nj: int) -> None:
     """Stages 5 and 6 in one queue, so that no core waits for the last net of stage 5; stage 6 then finds its nets trained."""
+    logger.info("the nets of stage 6 are trained in the same queue, so that no core waits between the stages")
     run_jobs(config, paths, list(rows(config)), nj)
 
 

@@ -66,6 +66,17 @@ def test_a_criterion_of_the_users_own():
         shrink(net, (inputs, targets), criterion, options={**FEW, "estimator": "score"})
 
 
+@pytest.mark.parametrize("criterion", ["cross_entropy", nn.functional.cross_entropy])
+def test_figures_are_those_of_all_of_dev(monkeypatch: pytest.MonkeyPatch, criterion):
+    for module in ("dropasr.training.criteria", "dropasr.adapt.criterion"):
+        monkeypatch.setattr(f"{module}.FRAMES", 50)
+    net, dev = trained().eval(), rows(600, seed=3)
+    with torch.no_grad():
+        whole = float(nn.functional.cross_entropy(net(dev[0]), dev[1]))
+    found = shrink(net, batches(), criterion, dev=[dev], epochs=1).figures["before"]["loss"]
+    assert found == pytest.approx(whole, rel=1e-5)
+
+
 def test_cross_entropy_by_name_and_as_a_function_are_one():
     by_name, by_function = (shrink(trained(), batches(), criterion) for criterion in ("cross_entropy", nn.functional.cross_entropy))
     assert all(torch.equal(by_name.state_dict[name], by_function.state_dict[name]) for name in by_name.state_dict)

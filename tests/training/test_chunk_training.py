@@ -85,6 +85,21 @@ def test_the_last_figures_are_those_of_all_of_dev(tmp_path, monkeypatch, kind):
     assert make_criterion(trainer.config).figures(net, dev, trainer.config)[0] != pytest.approx(whole, rel=1e-5)
 
 
+def test_the_last_figures_with_ctc_are_those_of_all_of_dev(tmp_path, monkeypatch):
+    monkeypatch.setattr(criteria, "SEQUENCE_FRAMES", 20)
+    trainer = make_trainer(tmp_path, "dense", "ctc_chunks")
+    net, dev = trainer.run(), trainer.samplers.dev
+    inputs, targets, _ = dev.gather(dev.items)
+    assert sum(len(part.tokens) for _, part, _ in dev.sample(20)) < len(targets.tokens)
+    with torch.no_grad():
+        log_posteriors = torch.log_softmax(net(inputs).double(), dim=1).split(targets.frames.tolist())
+    losses = [
+        torch.nn.functional.ctc_loss(scores, tokens, torch.tensor(len(scores)), torch.tensor(len(tokens)), reduction="sum")
+        for scores, tokens in zip(log_posteriors, targets.tokens.split(targets.lengths.tolist()))
+    ]
+    assert trainer.history[-1]["dev_ce"] == pytest.approx(float(sum(losses)) / len(targets.tokens), rel=1e-4)
+
+
 def test_posteriors_of_a_teacher_are_those_of_whole_utterances(tmp_path):
     store, labels = make_store(tmp_path / "store", utterances=5)
     torch.manual_seed(0)
