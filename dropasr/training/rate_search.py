@@ -1,4 +1,4 @@
-"""The learning rate of each family of methods, searched on dev: cross-entropy after the last epoch, no search, never test.
+"""The learning rate of each family of methods, searched on dev: frame error after the last epoch, no search, never test.
 
 The first method of a family is trained at each rate, with the budget and the epochs of the table, and the best rate goes to all of the
 family. Every trial is a row of its own (`norm_removal-rate0.05@0.125`), trained once and found again when the search is repeated. Teachers
@@ -90,16 +90,23 @@ def trial_config(config: Config, families: dict[str, Family], rates: dict[str, l
     return config.model_copy(update={"methods": methods, "experiment": experiment})
 
 
-def _dev_ce(paths: Paths, row: Row) -> float:
-    """Cross-entropy on dev after the last epoch; infinite where it is no number."""
-    value = read_json(paths.net(row.name) / "summary.json")["history"][-1]["dev_ce"]
-    return value if value is not None and math.isfinite(value) else math.inf
+def _dev_error(paths: Paths, row: Row) -> float:
+    """Frame error on dev in percent (CTC: token error) after the last epoch; infinite where the cross-entropy is no number.
+
+    A criterion that knows no errors is judged by its own loss. Cross-entropy says what nets are worth to the search only where they are
+    equally sure of themselves: of nets that overfit it prefers those that have hardly learnt, and their words are worse.
+    """
+    last = read_json(paths.net(row.name) / "summary.json")["history"][-1]
+    loss, error = (math.nan if last[key] is None else last[key] for key in ("dev_ce", "dev_frame_error"))
+    if not math.isfinite(loss):
+        return math.inf
+    return error if math.isfinite(error) else loss
 
 
-def next_rate(losses: dict[float, float], most: int) -> float | None:
+def next_rate(errors: dict[float, float], most: int) -> float | None:
     """The rate beyond the best one, as far from it as its neighbour, where it lies at the edge; None elsewhere, or if all were tried."""
-    tried = sorted(losses)
-    best = min(tried, key=losses.__getitem__)
+    tried = sorted(errors)
+    best = min(tried, key=errors.__getitem__)
     if len(tried) >= most or best not in (tried[0], tried[-1]):
         return None
     neighbour = tried[1] if best == tried[0] else tried[-2]
@@ -111,34 +118,34 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
     search = parse_options(RateSearch, read_layers(source), str(source))
     families = families_of(config, search, str(source))
     rates = {name: [float(f"{factor * config.train.learning_rate:.4g}") for factor in sorted(search.factors)] for name in families}
-    losses: dict[str, dict[float, float]] = {name: {} for name in families}
+    errors: dict[str, dict[float, float]] = {name: {} for name in families}
     diverged: set[str] = set()
-    while any(len(losses[name]) < len(rates[name]) for name in families):
+    while any(len(errors[name]) < len(rates[name]) for name in families):
         trial = trial_config(config, families, rates, search.budget)
         trained = rows(trial)
         diverged |= run_jobs(trial, paths, [row for row in trained if row.name not in diverged], nj, spared=DivergedError)
         for name, family in families.items():
             of_rate = {rate: _label(family.methods[0], rate) for rate in rates[name]}
-            losses[name] = {
-                rate: math.inf if row.name in diverged else _dev_ce(paths, row)
+            errors[name] = {
+                rate: math.inf if row.name in diverged else _dev_error(paths, row)
                 for rate, label in of_rate.items()
                 for row in trained
                 if (row.method, row.kind) == (label, family.kind)
             }
-            further = next_rate(losses[name], search.most)
+            further = next_rate(errors[name], search.most)
             rates[name] += [] if further is None else [further]
-    write_text(target, _chosen(config, families, losses))
+    write_text(target, _chosen(config, families, errors))
     logger.info(f"learning rates written to {target}; a run of the recipe reads them")
 
 
-def _chosen(config: Config, families: dict[str, Family], losses: dict[str, dict[float, float]]) -> str:
+def _chosen(config: Config, families: dict[str, Family], errors: dict[str, dict[float, float]]) -> str:
     """The chosen rates as a configuration, and why, as its comment."""
     methods: dict[str, dict[str, float]] = {}
-    lines = ["# Learning rates chosen on dev by --search-rates; cross-entropy on dev after the last epoch by rate:"]
+    lines = ["# Learning rates chosen on dev by --search-rates; frame error on dev, %, after the last epoch by rate:"]
     for name, family in families.items():
-        best = min(sorted(losses[name]), key=losses[name].__getitem__)
-        told = ", ".join(f"{rate:g}: {losses[name][rate]:.4f}" for rate in sorted(losses[name]))
-        edge = " (at the edge)" if best in (min(losses[name]), max(losses[name])) else ""
+        best = min(sorted(errors[name]), key=errors[name].__getitem__)
+        told = ", ".join(f"{rate:g}: {errors[name][rate]:.2f}" for rate in sorted(errors[name]))
+        edge = " (at the edge)" if best in (min(errors[name]), max(errors[name])) else ""
         lines.append(f"#   {name} ({family.kind} {family.methods[0]}): {told}; chosen: {best:g}{edge}")
         logger.info(lines[-1].lstrip("# "))
         for method in family.methods:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dropasr.config import load_config, rows
+from dropasr.config import Row, load_config, rows
 from dropasr.errors import ConfigError, DivergedError
 from dropasr.paths import Paths
 from dropasr.training import rate_search
@@ -88,7 +88,7 @@ def test_rates_beyond_the_edge():
 BEST = {"large": 0.05, "small dense": 0.1, "small distilled": 0.4, "dropout_compaction": 0.025, "norm_removal": 0.05}
 
 
-def made_up_loss(row) -> float:
+def made_up_error(row) -> float:
     method, _, rate = row.method.partition("-rate")
     place = "large" if row.kind == "large" else f"small {method}" if row.kind == "small" else method
     return 1 + math.log(float(rate) / BEST[place]) ** 2
@@ -104,7 +104,10 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
             trained.append(row.name)
             path = paths.net(row.name) / "summary.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"history": [{"dev_ce": 9.0}, {"dev_ce": made_up_loss(row)}]}), encoding="utf-8")
+            error = made_up_error(row)
+            # Cross-entropy prefers other rates: it does not count.
+            history = [{"dev_ce": 1.0, "dev_frame_error": 0.0}, {"dev_ce": 9.0 - error, "dev_frame_error": error}]
+            path.write_text(json.dumps({"history": history}), encoding="utf-8")
         assert spared is DivergedError
         return {row.name for row in wanted if row.name == "norm_removal-rate0.1@0.125"}
 
@@ -122,6 +125,18 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
     assert chosen["norm_removal"]["training_rate"] == chosen["random_removal"]["training_rate"] == 0.05
     text = target.read_text(encoding="utf-8")
     assert "distilled (small distilled): 0.025: " in text and "chosen: 0.2 (at the edge)" in text
-    assert "removal (compact norm_removal): 0.025: 1.4805, 0.05: 1.0000, 0.1: inf; chosen: 0.05\n" in text
+    assert "removal (compact norm_removal): 0.025: 1.48, 0.05: 1.00, 0.1: inf; chosen: 0.05\n" in text
     # Chosen for one model, rates leave another one alone.
     assert "training_rate" not in load_config(CONF, model="lstm", settings=[SETTINGS[2]], overlays=[target]).methods["norm_removal"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "wanted"), [(2.0, 40.0, 40.0), (None, 40.0, math.inf), (math.nan, 40.0, math.inf), (2.0, None, 2.0)]
+)
+def test_what_a_rate_is_judged_by(tmp_path, loss, error, wanted):
+    """Errors; of a criterion without any, its loss; nothing where training has ended in no number."""
+    paths, row = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), Row("dense", "dense", "large", 1.0)
+    summary = paths.net(row.name) / "summary.json"
+    summary.parent.mkdir(parents=True)
+    summary.write_text(json.dumps({"history": [{"dev_ce": loss, "dev_frame_error": error}]}), encoding="utf-8")
+    assert rate_search._dev_error(paths, row) == wanted
