@@ -1,4 +1,4 @@
-"""The learning rate of each family of methods, searched on dev: frame error after the last epoch, no search, never test.
+"""The learning rate of each family of methods, searched on dev: frame error (CTC: token error) after the last epoch, no search, never test.
 
 The first method of a family is trained at each rate, with the budget and the epochs of the table, and the best rate goes to all of the
 family. Every trial is a row of its own (`norm_removal-rate0.05@0.125`), trained once and found again when the search is repeated. Teachers
@@ -19,6 +19,7 @@ from dropasr.errors import ConfigError, DivergedError
 from dropasr.files import read_json, write_text
 from dropasr.log import get_logger
 from dropasr.paths import Paths
+from dropasr.training.criteria import CRITERIA
 from dropasr.training.jobs import run_jobs
 
 logger = get_logger(__name__)
@@ -93,14 +94,12 @@ def trial_config(config: Config, families: dict[str, Family], rates: dict[str, l
 def _dev_error(paths: Paths, row: Row) -> float:
     """Frame error on dev in percent (CTC: token error) after the last epoch; infinite where the cross-entropy is no number.
 
-    A criterion that knows no errors is judged by its own loss. Cross-entropy says what nets are worth to the search only where they are
-    equally sure of themselves: of nets that overfit it prefers those that have hardly learnt, and their words are worse.
+    Cross-entropy says what nets are worth to the search only where they are equally sure of themselves: of nets that overfit it prefers
+    those that have hardly learnt.
     """
     last = read_json(paths.net(row.name) / "summary.json")["history"][-1]
-    loss, error = (math.nan if last[key] is None else last[key] for key in ("dev_ce", "dev_frame_error"))
-    if not math.isfinite(loss):
-        return math.inf
-    return error if math.isfinite(error) else loss
+    learnt = last["dev_ce"] is not None and math.isfinite(last["dev_ce"])
+    return last["dev_frame_error"] if learnt else math.inf
 
 
 def next_rate(errors: dict[float, float], most: int) -> float | None:
@@ -141,7 +140,8 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
 def _chosen(config: Config, families: dict[str, Family], errors: dict[str, dict[float, float]]) -> str:
     """The chosen rates as a configuration, and why, as its comment."""
     methods: dict[str, dict[str, float]] = {}
-    lines = ["# Learning rates chosen on dev by --search-rates; frame error on dev, %, after the last epoch by rate:"]
+    error = CRITERIA[config.train.criterion].error_name
+    lines = [f"# Learning rates chosen on dev by --search-rates; {error} on dev, %, after the last epoch by rate:"]
     for name, family in families.items():
         best = min(sorted(errors[name]), key=errors[name].__getitem__)
         told = ", ".join(f"{rate:g}: {errors[name][rate]:.2f}" for rate in sorted(errors[name]))
