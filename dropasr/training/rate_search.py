@@ -1,14 +1,16 @@
 """The learning rate of each family of methods, searched on dev: frame error (CTC: token error) after the last epoch, no search, never test.
 
-The first method of a family is trained at each rate, with the budget and the epochs of the table, and the best rate goes to all of the
-family. Every trial is a row of its own (`norm_removal-rate0.05@0.125`), trained once and found again when the search is repeated. Teachers
-have the rate of the configuration.
+The first method of a family is trained at each rate, with the budget and the epochs of the table, from several seeds, and the rate with
+the lowest mean goes to all of the family. Every trial is a row of its own (`norm_removal-rate0.05@0.125`), trained once and found again
+when the search is repeated. Teachers have the rate of the configuration.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import yaml
@@ -44,6 +46,8 @@ class RateSearch(Options):
     """Where the best rate lies at the edge, further ones are tried, up to this many."""
     budget: float = Field(default=0.125, gt=0, lt=1)
     """Budget of the small and compacted nets that are tried."""
+    seeds: int = Field(default=3, ge=1)
+    """Nets of each method and rate, with seeds 1, 2 and so on; the mean of their errors counts."""
     families: dict[str, Family]
     """By name."""
 
@@ -119,29 +123,32 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
     rates = {name: [float(f"{factor * config.train.learning_rate:.4g}") for factor in sorted(search.factors)] for name in families}
     errors: dict[str, dict[float, float]] = {name: {} for name in families}
     diverged: set[str] = set()
+    seeds = [replace(paths, seed=seed) for seed in range(1, search.seeds + 1)]
     while any(len(errors[name]) < len(rates[name]) for name in families):
         trial = trial_config(config, families, rates, search.budget)
         trained = rows(trial)
-        diverged |= run_jobs(trial, paths, [row for row in trained if row.name not in diverged], nj, spared=DivergedError)
+        for of_seed in seeds:  # a rate at which one net diverges is out
+            diverged |= run_jobs(trial, of_seed, [row for row in trained if row.name not in diverged], nj, spared=DivergedError)
         for name, family in families.items():
             of_rate = {rate: _label(family.methods[0], rate) for rate in rates[name]}
             errors[name] = {
-                rate: math.inf if row.name in diverged else _dev_error(paths, row)
+                rate: math.inf if row.name in diverged else fmean(_dev_error(of_seed, row) for of_seed in seeds)
                 for rate, label in of_rate.items()
                 for row in trained
                 if (row.method, row.kind) == (label, family.kind)
             }
             further = next_rate(errors[name], search.most)
             rates[name] += [] if further is None else [further]
-    write_text(target, _chosen(config, families, errors))
+    write_text(target, _chosen(config, families, errors, search.seeds))
     logger.info(f"learning rates written to {target}; a run of the recipe reads them")
 
 
-def _chosen(config: Config, families: dict[str, Family], errors: dict[str, dict[float, float]]) -> str:
+def _chosen(config: Config, families: dict[str, Family], errors: dict[str, dict[float, float]], seeds: int) -> str:
     """The chosen rates as a configuration, and why, as its comment."""
     methods: dict[str, dict[str, float]] = {}
     error = CRITERIA[config.train.criterion].error_name
-    lines = [f"# Learning rates chosen on dev by --search-rates; {error} on dev, %, after the last epoch by rate:"]
+    told = f"{error} on dev, %, after the last epoch by rate, mean of {seeds} seed{'s' * (seeds > 1)}"
+    lines = [f"# Learning rates chosen on dev by --search-rates; {told}:"]
     for name, family in families.items():
         best = min(sorted(errors[name]), key=errors[name].__getitem__)
         told = ", ".join(f"{rate:g}: {errors[name][rate]:.2f}" for rate in sorted(errors[name]))

@@ -25,6 +25,7 @@ SETTINGS = (
 FAMILIES = """
 factors: [2.0, 0.5, 1.0]
 most: 4
+seeds: 2
 budget: 0.125
 families:
   large: {kind: large, methods: [dense, annealed_dropout, dropout]}
@@ -88,10 +89,11 @@ def test_rates_beyond_the_edge():
 BEST = {"large": 0.05, "small dense": 0.1, "small distilled": 0.4, "dropout_compaction": 0.025, "norm_removal": 0.05}
 
 
-def made_up_error(row) -> float:
+def made_up_error(row, seed: int) -> float:
+    """Best at `BEST`; each seed alone prefers another rate, far more strongly."""
     method, _, rate = row.method.partition("-rate")
     place = "large" if row.kind == "large" else f"small {method}" if row.kind == "small" else method
-    return 1 + math.log(float(rate) / BEST[place]) ** 2
+    return 1 + math.log(float(rate) / BEST[place]) ** 2 + (20 if seed == 1 else -20) * float(rate)
 
 
 def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch):
@@ -101,10 +103,10 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
 
     def train(values, paths, wanted, nj, spared):
         for row in wanted:
-            trained.append(row.name)
+            trained.append((row.name, paths.seed))
             path = paths.net(row.name) / "summary.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            error = made_up_error(row)
+            error = made_up_error(row, paths.seed)
             # Cross-entropy prefers other rates: it does not count.
             history = [{"dev_ce": 1.0, "dev_frame_error": 0.0}, {"dev_ce": 9.0 - error, "dev_frame_error": error}]
             path.write_text(json.dumps({"history": history}), encoding="utf-8")
@@ -114,9 +116,11 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
     monkeypatch.setattr(rate_search, "run_jobs", train)
     search_rates(config(), paths, source, target, 1)
     # The distilled net is best at 0.4: 0.1 is the edge, 0.2 is tried; with four rates there is no further one.
-    assert "small_distilled-rate0.2@0.125" in trained and "small_distilled-rate0.4@0.125" not in trained
-    assert trained.count("norm_removal-rate0.1@0.125") == 1  # diverged: not tried again with the next rates
-    assert "svd" not in " ".join(trained) and "random_removal" not in " ".join(trained)
+    names = [name for name, _ in trained]
+    assert {seed for name, seed in trained if name == "small_distilled-rate0.2@0.125"} == {1, 2}
+    assert "small_distilled-rate0.4@0.125" not in names
+    assert names.count("norm_removal-rate0.1@0.125") == 1  # diverged: tried neither again with the next rates nor with other seeds
+    assert "svd" not in " ".join(names) and "random_removal" not in " ".join(names)
     chosen = {name: values for name, values in config(overlays=[target]).methods.items()}
     assert (chosen["dense"]["training_rate"], chosen["dense"]["small_training_rate"]) == (0.05, 0.1)
     assert chosen["dropout"]["training_rate"] == 0.05 and "small_training_rate" not in chosen["dropout"]
@@ -126,6 +130,7 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
     text = target.read_text(encoding="utf-8")
     assert "distilled (small distilled): 0.025: " in text and "chosen: 0.2 (at the edge)" in text
     assert "removal (compact norm_removal): 0.025: 1.48, 0.05: 1.00, 0.1: inf; chosen: 0.05\n" in text
+    assert "mean of 2 seeds:" in text
     # Chosen for one model, rates leave another one alone.
     assert "training_rate" not in load_config(CONF, model="lstm", settings=[SETTINGS[2]], overlays=[target]).methods["norm_removal"]
 
