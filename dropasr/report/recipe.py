@@ -135,25 +135,30 @@ def table(folder: Path) -> None:
     """Pool the rows of a recipe: write RESULTS.md with its plots and results.json, print the table and the claims.
 
     Beside it results-MODEL.json, the same for one model alone, where there are several. Rows of several corpora are pooled corpus by
-    corpus: RESULTS.md then has a part for each, and results.json holds them under `corpora`.
+    corpus: RESULTS.md then has a part for each, and results.json holds them under `corpora`. Plots that only an
+    earlier page had are removed.
     """
     folder = Path(folder)
     rows, command = load_rows(folder), recipe_command(folder)
     of_corpus = {name: [row for row in rows if row.corpus == name] for name in sorted({row.corpus for row in rows})}
-    several, pages, found = len(of_corpus) > 1, [], {}
+    several, pages, found, drawn = len(of_corpus) > 1, [], {}, set()
     for name, own in of_corpus.items():
         results = make_recipe_results(own, command)
         plots = f"plots/{_file_name(name)}" if several else "plots"
         blocks = recipe_page.page(results)
         for block in blocks:
             if isinstance(block, Figure):
-                write_text(folder / plots / f"{block.name}.svg", block.svg + "\n")
+                path = folder / plots / f"{block.name}.svg"
+                write_text(path, block.svg + "\n")
+                drawn.add(path)
         pages.append(to_markdown(recipe_page.title(results), blocks, plots))
         found[name] = results.model_dump(mode="json")
         _write_models(folder, own, command, f"{_file_name(name)}-" if several else "")
         print(recipe_page.to_terminal(results))
     write_json(folder / "results.json", {"schema_version": SCHEMA_VERSION, "corpora": found} if several else found[rows[0].corpus])
     write_text(folder / "RESULTS.md", "\n".join(pages))
+    for path in set((folder / "plots").rglob("*.svg")) - drawn:
+        path.unlink()
 
 
 def recipe_command(folder: Path) -> str:

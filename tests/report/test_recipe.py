@@ -268,6 +268,16 @@ def test_nets_trained_plainly_come_first_by_size(tmp_path):
     assert (folder / "plots" / "size-feedforward.svg").exists()
 
 
+def test_plots_that_the_page_no_longer_has_are_removed(tmp_path):
+    folder = make_recipe(tmp_path)
+    stale = folder / "plots" / "another_corpus" / "size-lstm.svg"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("<svg/>", encoding="utf-8")
+    table(folder)
+    shown = set(re.findall(r"\]\((plots/[^)]*)\)", (folder / "RESULTS.md").read_text(encoding="utf-8")))
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.svg")} == shown and shown
+
+
 def test_short_signals_stand_on_the_page(tmp_path):
     folder = make_recipe(tmp_path)
     for path in (folder / "rows").glob(f"*{COMPACT4}*"):
