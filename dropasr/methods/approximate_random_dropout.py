@@ -11,10 +11,15 @@ The distribution is the most diverse one with that mean. As published it is sear
 
 Its limit for l1 / l2 to infinity has the closed form d_k ~ exp(theta p_k), with theta such that the mean is the rate exactly.
 
+`blocks` is ours: published patterns are few (with a period of 2 there are two), their share changes from batch to batch, and a whole batch
+has one, so that after short trainings words are lost (docs/decisions.md). Here every batch is divided into `parts`, and for each part and
+layer random blocks of `block` neighbouring units are there, as many as make up 1 - rate; where that is no whole number, one more or less
+at random. Every unit is there with probability 1 - rate exactly, and what the next layer reads is as large as without dropout.
+
 What it costs: drawing two numbers per layer, and gathering and spreading the weights that are there (dropasr/models/patterns.py). What it
 saves: with rows a matrix between two layers keeps (1 - rate)^2 of its products on average, forward and in both backward products, those
-of the first and last layer 1 - rate; with tiles every matrix that reads units keeps 1 - rate. Recurrent layers run torch's fused kernel
-over the cells that are there, recurrent matrix included, for all steps of the batch.
+of the first and last layer 1 - rate; with blocks it is so in every step; with tiles every matrix that reads units keeps 1 - rate.
+Recurrent layers run torch's fused kernel over the cells that are there, recurrent matrix included, for all steps of the batch.
 """
 
 from __future__ import annotations
@@ -23,13 +28,14 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 from scipy.optimize import brentq
 
 from dropasr.errors import ConfigError
 from dropasr.methods.base import BaseMethod, CommonOptions
 from dropasr.models.base import AcousticModel
-from dropasr.models.patterns import Pattern, RowPattern, TilePattern
+from dropasr.models.patterns import BlockPattern, Pattern, RowPattern, TilePattern
 
 
 class MethodOptions(CommonOptions):
@@ -37,12 +43,18 @@ class MethodOptions(CommonOptions):
 
     rate: float = Field(default=0.5, gt=0, lt=1)
     """Probability of being left out."""
-    pattern: Literal["rows", "tiles"] = "rows"
-    """Leave out units, or tiles of the weights that read them."""
+    pattern: Literal["rows", "tiles", "blocks"] = "rows"
+    """Leave out units, tiles of the weights that read them, or random blocks of units."""
     periods: int = Field(default=8, ge=2)
     """Longest period; of narrower layers, their width."""
     tile: int = Field(default=32, ge=1)
     """Rows and columns of a tile."""
+    block: int = Field(default=32, ge=1)
+    """Units of a block, at most: the largest number that divides the width of a layer and leaves it 32 blocks is taken."""
+    parts: int = Field(default=4, ge=1)
+    """Parts of a batch with blocks of their own, at most."""
+    part_frames: int = Field(default=128, ge=1)
+    """Frames of a part, at least: gathering weights costs as much for a few frames as for many."""
     distribution: Literal["closed", "searched"] = "closed"
     """Distribution of the periods: in closed form, or by the published search."""
     scale: Literal["rate", "period"] = "rate"
@@ -51,7 +63,7 @@ class MethodOptions(CommonOptions):
 
     @model_validator(mode="after")
     def _check(self) -> MethodOptions:
-        if self.rate >= 1 - 1 / self.periods:
+        if self.pattern != "blocks" and self.rate >= 1 - 1 / self.periods:
             raise ValueError(
                 f"rate: periods up to {self.periods} reach rates below {1 - 1 / self.periods:.3g}, found {self.rate:g}; raise periods"
             )
@@ -105,15 +117,25 @@ class Method(BaseMethod):
     def check(cls, options: MethodOptions, net: AcousticModel, teacher: Any = None) -> None:
         if not net.knows_patterns:
             raise ConfigError(f"{options.method}: nets of the kind {type(net).__name__} do not compute parts of their units.")
-        if options.pattern == "tiles" and net.reads_chunks:
+        if options.pattern != "rows" and net.reads_chunks:
             raise ConfigError(
-                f"{options.method}: torch's kernel of recurrent layers knows no tiles, so that nothing would become faster. "
+                f"{options.method}: torch's kernel of recurrent layers knows no {options.pattern}, so that nothing would become faster. "
                 "Set pattern: rows, or take model feedforward."
             )
+
+    def _draw_blocks(self, width: int) -> BlockPattern:
+        options = self.options
+        size = max(number for number in range(1, max(1, min(options.block, width // 32)) + 1) if width % number == 0)
+        wanted = (1 - options.rate) * width / size
+        kept = max(1, int(wanted + self.generator.random()))
+        blocks = np.sort(self.generator.permuted(np.tile(np.arange(width // size), (options.parts, 1)), axis=1)[:, :kept], axis=1)
+        return BlockPattern(torch.from_numpy(blocks), size, width / (kept * size), options.part_frames)
 
     def draw(self, width: int) -> Pattern:
         """A fresh pattern for a group of `width` units."""
         options = self.options
+        if options.pattern == "blocks":
+            return self._draw_blocks(width)
         find = closed_form if options.distribution == "closed" else searched
         distribution = find(options.rate, min(options.periods, width))
         period = 1 + int(self.generator.choice(len(distribution), p=distribution))

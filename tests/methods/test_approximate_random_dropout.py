@@ -17,7 +17,7 @@ from dropasr.methods import build_method, check_method, method_options
 from dropasr.methods.approximate_random_dropout import closed_form, drop_shares, search_objective, searched
 from dropasr.methods.base import Schedule
 from dropasr.models.feedforward import FeedForward
-from dropasr.models.patterns import RowPattern, TilePattern
+from dropasr.models.patterns import BlockPattern, RowPattern, TilePattern
 from dropasr.training.rows import check_rows
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "models")]
@@ -111,6 +111,63 @@ def test_row_patterns_are_masks_of_feed_forward_nets(activation, batch_norm, ran
             group.gate.pattern = None
 
 
+def drawn_blocks(width, parts, seed, **options):
+    method = build_method(NAME, {"method": NAME, "pattern": "blocks", "parts": parts, **options}, Schedule(4, 5, 0))
+    method.begin_epoch(None, 0, np.random.Generator(np.random.SFC64(seed)))
+    return method.draw(width)
+
+
+@pytest.mark.parametrize("ranks", [None, [0, 4, 3, 0]])
+@pytest.mark.parametrize("activation,batch_norm", [("relu", False), ("sigmoid", True)])
+@pytest.mark.parametrize("frames", [13, 12, 5])
+def test_block_patterns_are_masks_of_the_parts_of_a_batch(activation, batch_norm, ranks, frames):
+    """Parts of at least 3 frames: 4, 4 and 1 of them. The oracle gives each part to the net by itself, masked."""
+    torch.manual_seed(0)
+    widths = [64, 32, 96]
+    net = FeedForward(range(4), (1, 1), widths, 5, activation, batch_norm, ranks=ranks).double()
+    inputs, labels = torch.randn(frames, 12, dtype=torch.float64), torch.randint(5, (frames,))
+    patterns = [drawn_blocks(width, 4, layer, part_frames=3, block=2) for layer, width in enumerate(widths)]
+    assert [pattern.size for pattern in patterns] == [2, 1, 2]
+    parts = torch.arange(frames).tensor_split({13: 4, 12: 4, 5: 1}[frames])
+    logits, total = [], {}
+    for part, rows in enumerate(parts):
+        for group, pattern in zip(net.unit_groups(), patterns):
+            mask = torch.zeros(group.gate.width, dtype=torch.float64)
+            mask.view(-1, pattern.size)[pattern.blocks[part]] = pattern.scale
+            group.gate.multiplier = mask
+        found, gradient = gradients(net, inputs[rows], labels[rows])
+        logits.append(found)
+        for name, value in gradient.items():
+            total[name] = total.get(name, 0) + value * len(rows) / frames
+    for group, pattern in zip(net.unit_groups(), patterns):
+        group.gate.multiplier, group.gate.pattern = None, pattern
+    assert_same(gradients(net, inputs, labels), (torch.cat(logits), total))
+
+
+@pytest.mark.parametrize("rate,width,block,size", [(0.3, 64, 8, 2), (0.5, 50, 4, 1), (0.7, 512, 16, 16), (0.3, 96, 32, 3)])
+def test_with_blocks_every_unit_is_there_with_the_probability_of_dropout_and_layers_keep_their_sum(rate, width, block, size):
+    method, draws, parts = method_of(pattern="blocks", rate=rate, block=block, parts=3), 4000, 3
+    kept, shares = torch.zeros(parts, width), []
+    for _ in range(draws):
+        pattern = method.draw(width)
+        mask = torch.zeros(parts, width // pattern.size, pattern.size)
+        mask[torch.arange(parts)[:, None], pattern.blocks] = 1
+        kept += mask.flatten(1)
+        shares.append(float(mask.mean()))
+        assert pattern.size == size and mask.flatten(1).sum(dim=1).mul(pattern.scale).tolist() == pytest.approx([width] * parts)
+    deviation = (rate * (1 - rate) / draws) ** 0.5
+    assert float((kept / draws - (1 - rate)).abs().max()) < 4.5 * deviation
+    assert float(np.mean(shares)) == pytest.approx(1 - rate, abs=0.001) and np.ptp(shares) <= size / width + 1e-6
+
+
+def test_parts_of_a_batch_have_blocks_of_their_own():
+    pattern = drawn_blocks(512, 4, 0)
+    assert len({tuple(blocks) for blocks in pattern.blocks.tolist()}) == 4
+    assert [len(part) for part in pattern.split(torch.zeros(512, 3))] == [128] * 4
+    assert [len(part) for part in pattern.split(torch.zeros(300, 3))] == [150, 150]
+    assert [len(part) for part in pattern.split(torch.zeros(7, 3))] == [7]
+
+
 def test_running_statistics_of_absent_units_stay():
     torch.manual_seed(0)
     net = FeedForward(range(4), (0, 0), [6], 3, batch_norm=True)
@@ -158,6 +215,7 @@ def test_tile_patterns_are_masks_of_weights(shape, period, bias):
     [
         ([RowPattern(4, 1, 4.0)] * 2, [4 * 12, 2 * 4, 5 * 2]),
         ([TilePattern(2, 1, 2.0, tile=4)] * 2, [16 * 12, *[8 * 4] * 2, *[4 * 4] * 2]),
+        ([BlockPattern(torch.tensor([[0, 3], [1, 2]]), 2, 2.0)] * 2, [*[4 * 12] * 2, *[4 * 4] * 2, *[5 * 4] * 2]),
     ],
 )
 def test_products_shrink_by_what_is_absent(patterns, wanted, monkeypatch):
@@ -171,12 +229,15 @@ def test_products_shrink_by_what_is_absent(patterns, wanted, monkeypatch):
     assert seen == wanted
 
 
-@pytest.mark.parametrize("kind", ["feedforward", "lstm"])
-def test_bfloat16_products_are_near_those_of_float32(kind):
+BLOCKS = BlockPattern(torch.arange(4)[:, None] + torch.tensor([[0, 8, 12]]), 4, 4 / 3)
+
+
+@pytest.mark.parametrize("kind,pattern", [("feedforward", RowPattern(2, 1, 2.0)), ("feedforward", BLOCKS), ("lstm", RowPattern(2, 1, 2.0))])
+def test_bfloat16_products_are_near_those_of_float32(kind, pattern):
     net = FeedForward(range(4), (1, 1), [64, 64], 5) if kind == "feedforward" else make_net("lstmp", dtype=torch.float32)
     inputs = torch.randn(20, 12) if kind == "feedforward" else make_chunks([14, 9], dtype=torch.float32)
     for group in net.unit_groups():
-        group.gate.pattern = RowPattern(2, 1, 2.0)
+        group.gate.pattern = pattern
     labels = torch.zeros(len(inputs), dtype=torch.long)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = net(inputs)
@@ -209,6 +270,8 @@ def test_refusals():
         method_of().training_mode(ToyRecurrent(4, 8, 5), 0)
     with pytest.raises(ConfigError, match="knows no tiles"):
         check_method("a", {"method": NAME, "pattern": "tiles"}, make_net("lstm"))
+    with pytest.raises(ConfigError, match="knows no blocks"):
+        check_method("a", {"method": NAME, "pattern": "blocks", "rate": 0.9}, make_net("lstm"))
     settings = [f"experiment.large=[dense,{NAME}]", f"methods.{NAME}.pattern=tiles"]
     check_rows(load_config(CONF, settings=settings))
     with pytest.raises(ConfigError, match="knows no tiles"):
