@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from dropasr.config import rows
-from dropasr.errors import MeasurementError, StageError
-from dropasr.report.build import build
-from dropasr.report.load import load_run
-from dropasr.report.recipe import collect, load_rows, row_path, table
+from dropasr.errors import StageError
+from dropasr.report.recipe import load_rows, row_path, table
 from dropasr.report.recipe_schema import RecipeResults
-from dropasr.report.results import make_results
 
 sys.path.insert(0, str(Path(__file__).parent))
-from report_case import at_every_third_frame, dump, edit, make_config, make_run  # noqa: E402 (the folder above is on the path only now)
+from recipe_case import COMPACT4, COMPACT8, MANY_WORDS, make_recipe, read, spoil  # noqa: E402 (the folder above is on the path only now)
+from report_case import at_every_third_frame, dump, edit, make_config  # noqa: E402
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-COMPACT4, COMPACT8 = "dropout_compaction@0.25", "dropout_compaction@0.125"
-MANY_WORDS = {"words": 125}  # 4 speakers × 10 utterances × 125 words = 5000
-
-
-def make_recipe(root: Path, seeds=(1, 2, 3), errors=None, config=None, folder=None, **split) -> Path:
-    config, folder = config or make_config(), folder or root / "recipe"
-    for seed in seeds:
-        paths = make_run(root, config, seed, (errors or {}).get(seed), **split)
-        if config.train.frame_subsampling > 1:
-            for row in rows(config):
-                edit(paths.scores(row.name), lambda value: value.update(frame_subsampling=config.train.frame_subsampling))
-        dump(paths.results, make_results(config, load_run(config, paths)).model_dump(mode="json"))
-        collect(config, paths, folder)
-    return folder
-
-
-def read(folder: Path) -> RecipeResults:
-    table(folder)
-    return RecipeResults.model_validate(json.loads((folder / "results.json").read_text(encoding="utf-8")))
 
 
 def test_row_files(tmp_path):
@@ -313,92 +291,6 @@ def test_relative_margin_counts_where_it_is_larger(tmp_path):
     errors = {"dense": 250, "annealed_dropout": 260, COMPACT4: 262}
     verdicts = claims_of(make_recipe(tmp_path, errors={seed: errors for seed in (1, 2, 3)}, **MANY_WORDS))
     assert verdicts[COMPACT4, "dense"] == "holds"
-
-
-def test_collected_rows_are_left_alone(tmp_path, capsys):
-    folder = make_recipe(tmp_path, seeds=(1,))
-    before = {path: path.stat().st_mtime_ns for path in (folder / "rows").iterdir()}
-    shutil.rmtree(tmp_path / "exp")  # a fresh clone has the rows and no experiment
-    config = make_config()
-    paths = make_run(tmp_path / "empty", config)
-    collect(config, paths, folder)
-    assert "already in recipe/rows" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in (folder / "rows").iterdir()} == before
-
-
-def test_rows_of_another_configuration_are_not_overwritten(tmp_path):
-    folder = make_recipe(tmp_path, seeds=(1,))
-    before = {path: path.read_bytes() for path in (folder / "rows").iterdir()}
-    config = make_config()
-    changed = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 99})})
-    paths = make_run(tmp_path / "changed", changed)
-    build(changed, paths, 1)
-    with pytest.raises(StageError, match="dense-seed1.json: a row of another configuration.*nothing was overwritten"):
-        collect(changed, paths, folder)
-    assert {path: path.read_bytes() for path in (folder / "rows").iterdir()} == before
-
-
-def test_unfinished_or_stale_runs_are_not_collected(tmp_path):
-    config = make_config()
-    paths = make_run(tmp_path, config)
-    with pytest.raises(StageError, match="no finished run"):
-        collect(config, paths, tmp_path / "recipe")
-    build(config, paths, 1)
-    changed = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 99})})
-    with pytest.raises(StageError, match="another configuration"):
-        collect(changed, paths, tmp_path / "recipe")
-
-
-def spoil(folder: Path, name: str, change) -> None:
-    edit(row_path(folder, "hand", "feedforward", name, 2), change)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda value: value.update(config_hash="other"), "different configurations"),
-        (lambda value: value.update(timing_id="other"), "not timed together"),
-        (lambda value: value["utterances"][0].__setitem__(2, 9), "other test utterances"),
-        (lambda value: value["stack"].update(beam=3.0), "decoded with"),
-        (lambda value: value.pop("timing_id"), "timing_id: Field required"),
-        (lambda value: value.update(corpus="second"), "no row of a large net"),
-    ],
-)
-def test_rows_that_do_not_belong_together_are_refused(tmp_path, change, words):
-    folder = make_recipe(tmp_path)
-    spoil(folder, COMPACT4, change)
-    with pytest.raises(MeasurementError, match=words):
-        table(folder)
-
-
-FEWER = {
-    1: {COMPACT4: 2, "small_dense@0.25": 4},
-    2: {COMPACT4: 9, "dense": 99, "small_dense@0.25": 99},
-    3: {COMPACT4: 4, "small_dense@0.25": 6},
-}  # errors of a speaker in 1250 words
-
-
-def test_a_row_may_have_fewer_seeds_and_says_so(tmp_path):
-    folder = make_recipe(tmp_path, errors={1: {COMPACT4: 2}, 2: {COMPACT4: 9, "dense": 3}, 3: {COMPACT4: 4}})
-    row_path(folder, "hand", "feedforward", COMPACT4, 2).unlink()
-    row = next(row for row in read(folder).rows if row.name == COMPACT4)
-    # Against the reference on seeds 1 and 3 alone: 2 and 4 errors in 50 words per speaker against 2 and 2.
-    assert row.seeds == [1, 3] and row.wer == pytest.approx(6.0) and row.wer_difference.mean == pytest.approx(2.0)
-    assert "dropout compaction 1/4 (seeds 1, 3)" in (folder / "RESULTS.md").read_text(encoding="utf-8")
-    # Beside the reference, its rate is over the same seeds too, and beside the rival, that of both.
-    results = read(make_recipe(tmp_path / "many", errors=FEWER, **MANY_WORDS))
-    row_path(tmp_path / "many" / "recipe", "hand", "feedforward", COMPACT4, 2).unlink()
-    results = read(tmp_path / "many" / "recipe")
-    against = {claim.to: claim for claim in results.claims if claim.row == COMPACT4}
-    assert "WER 0.24 % against 0.16 %" in against["dense"].evidence and "(seeds 1, 3)" in against["dense"].claim
-    (item,) = (item for item in results.comparisons if item.row == COMPACT4)
-    assert item.seeds == [1, 3] and item.rates == pytest.approx((0.24, 0.40)) and item.difference.mean == pytest.approx(-0.16)
-    text = (tmp_path / "many" / "recipe" / "RESULTS.md").read_text(encoding="utf-8")
-    assert "| dropout compaction 1/4 (seeds 1, 3) | small dense from scratch 1/4 | 0.24 | 0.40 |" in text
-    for name in ("dense", "annealed_dropout"):
-        row_path(folder, "hand", "feedforward", name, 3).unlink()
-    with pytest.raises(MeasurementError, match=r"expected seeds among \[1, 2\] as of dense, found \[1, 2, 3\]"):
-        table(folder)
 
 
 def test_recipe_without_rows(tmp_path):
