@@ -52,7 +52,10 @@ def _figures(result: WerResult, store: FrameStore) -> dict[str, Any]:
 
 
 class RowEvaluation:
-    """One row from its first part to its scores: tune on dev, decode dev with what was chosen if no search has done so, then test."""
+    """One row from its first part to its scores: tune on dev, decode dev with what was chosen if no search has done so, then test.
+
+    Of the acoustic scales the two in the middle are tried, then neighbours of the best until it has none that is untried.
+    """
 
     def __init__(self, config: Config, paths: Paths, row: Row, identity: str, stores: dict[str, FrameStore], least: int) -> None:
         self.config, self.paths, self.row, self.identity = config, paths, row, identity
@@ -65,16 +68,16 @@ class RowEvaluation:
 
     @property
     def grid(self) -> list[Setting]:
-        """All that is tried on dev."""
+        """All that may be tried on dev."""
         options = self.config.decode
         weights = [Weights(scale, penalty) for scale in sorted(options.lm_scales) for penalty in sorted(options.insertion_penalties)]
-        return [Setting(scale, item) for scale in self.config.scales for item in weights]
+        return [Setting(scale, item) for scale in sorted(self.config.scales) for item in weights]
 
     @property
     def total(self) -> int:
-        """Parts in all, those included that are needed only where the chosen weights are not plain."""
-        dev = len(self._divided["dev"])
-        return sum(map(len, self._divided.values())) + (dev if self._may_confirm else 0)
+        """Parts in all, those included that are needed only where the best scale is far off or the chosen weights are not plain."""
+        dev, scales = len(self._divided["dev"]), len(self.config.scales)
+        return sum(map(len, self._divided.values())) + dev * (max(0, scales - 2) + self._may_confirm)
 
     @property
     def _may_confirm(self) -> bool:
@@ -82,7 +85,19 @@ class RowEvaluation:
 
     def start(self) -> list[Part]:
         """The parts to begin with."""
-        return self._parts(["dev"], self.grid, tune=True)
+        scales = sorted(self.config.scales)
+        middle = (len(scales) - 1) // 2
+        return self._tune(scales[middle : middle + 2])
+
+    def _tune(self, scales: list[float]) -> list[Part]:
+        return self._parts(["dev"], [setting for setting in self.grid if setting.acoustic_scale in scales], tune=True)
+
+    def _neighbours(self) -> list[float]:
+        """Scales beside the best ones that were not tried."""
+        scales, tried = sorted(self.config.scales), {setting.acoustic_scale for setting in self._tuned}
+        least = min(map(self._errors, self._tuned.values()))
+        best = {scales.index(setting.acoustic_scale) for setting, result in self._tuned.items() if self._errors(result) == least}
+        return [scale for place, scale in enumerate(scales) if scale not in tried and best & {place - 1, place + 1}]
 
     def _parts(self, splits: list[str], settings: list[Setting], tune: bool) -> list[Part]:
         self._found = {split: {} for split in splits}
@@ -98,7 +113,10 @@ class RowEvaluation:
         if self._waiting:
             return []
         if part.tune:
-            self._tuned = {setting: self._score("dev", setting) for setting in self.grid}
+            self._tuned.update({setting: self._score("dev", setting) for setting in self._found["dev"]})
+            further = self._neighbours()
+            if further:
+                return self._tune(further)
             self._chosen = self._choose()
             if self._chosen.weights != PLAIN:
                 return self._parts(["dev"], [self._chosen], tune=False)
@@ -123,7 +141,8 @@ class RowEvaluation:
 
     def _choose(self, plain: bool = False) -> Setting:
         """The best setting on dev; of those that dev cannot tell apart, the middle one is the safest."""
-        errors = {setting: self._errors(result) for setting, result in self._tuned.items() if not plain or setting.weights == PLAIN}
+        tuned = {setting: self._tuned[setting] for setting in self.grid if setting in self._tuned}
+        errors = {setting: self._errors(result) for setting, result in tuned.items() if not plain or setting.weights == PLAIN}
         level = [setting for setting, wrong in errors.items() if wrong == min(errors.values())]
         return level[len(level) // 2]
 
@@ -148,7 +167,7 @@ class RowEvaluation:
         results = {name: self._score(name, self._chosen) for name in evaluation_sets(self.config)}
         figures = {name: _figures(result, self._stores[name]) for name, result in results.items()}
         best: dict[str, float] = {}
-        for setting, result in self._tuned.items():
+        for setting, result in sorted(self._tuned.items(), key=lambda item: item[0].acoustic_scale):
             scale = f"{setting.acoustic_scale:g}"
             best[scale] = min(best.get(scale, result.wer), result.wer)
         value = {

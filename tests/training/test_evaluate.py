@@ -234,6 +234,38 @@ def test_scales_and_penalties_are_chosen_on_dev(experiment, here):
     assert confirmed and all(len(part.settings) == 1 and part.settings[0].weights != PLAIN for part in confirmed)
 
 
+@pytest.mark.parametrize(
+    "wrong,tried,chosen",
+    [
+        ([4, 3, 2, 1, 2], [0.3, 0.4, 0.5], 0.4),
+        ([1, 2, 3, 4, 4], [0.1, 0.2, 0.3, 0.4], 0.1),
+        ([4, 3, 2, 1, 0], [0.3, 0.4, 0.5], 0.5),
+        ([4, 1, 1, 1, 4], [0.1, 0.2, 0.3, 0.4, 0.5], 0.3),
+        ([2, 1, 0], [0.2, 0.3], 0.3),
+        ([0, 1], [0.1, 0.2], 0.1),
+        ([0], [0.1], 0.1),
+    ],
+)
+def test_scales_are_tried_from_the_middle_towards_the_best(experiment, wrong, tried, chosen):
+    scales = [round(0.1 * (number + 1), 1) for number in range(len(wrong))]
+    config = experiment.config(f"decode.acoustic_scales={scales[::-1]}")
+    stores = {split: FrameStore.open(experiment.paths.features(split)) for split in ("dev", "test", "noisy")}
+    evaluation = RowEvaluation(config, experiment.paths, rows(config)[0], "identity", stores, 1)
+    truth, seen = dict(zip(stores["dev"].ids, stores["dev"].texts)), []
+
+    def words(setting):
+        seen.append(setting.acoustic_scale)
+        return {
+            id_: text if number >= wrong[scales.index(setting.acoustic_scale)] else [] for number, (id_, text) in enumerate(truth.items())
+        }
+
+    parts = evaluation.start()
+    while parts[0].split == "dev":
+        (part,) = parts
+        parts = evaluation.done(part, {setting: words(setting) for setting in part.settings})
+    assert sorted(seen) == tried and parts[0].settings[0].acoustic_scale == chosen
+
+
 def test_plain_weights_are_kept_where_a_search_does_not_confirm_the_lattice(experiment):
     config = experiment.config("decode.lm_scales=[0.5,1.0]")
     stores = {split: FrameStore.open(experiment.paths.features(split)) for split in ("dev", "test", "noisy")}
