@@ -85,13 +85,21 @@ def _is_hash(key: str, *values: Any) -> bool:
     return key.startswith(("stage ", "files of ")) or any(str(value).lstrip("['").startswith("SHA-256 ") for value in values)
 
 
+def _change(before: Any, after: Any) -> str:
+    if isinstance(before, list) and isinstance(after, list):
+        gone, added = ([item for item in first if item not in second] for first, second in ((before, after), (after, before)))
+        if gone or added:
+            return " ".join([*(f"+{item}" for item in added), *(f"-{item}" for item in gone)])
+    return f"{before} → {after}"
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What changed, as `key old → new`; of hashes, the name alone."""
+    """What changed, as `key old → new`; of hashes the name alone, of lists what is new (+) and what is gone (-)."""
     told = []
     for key in sorted(set(old) | set(new)):
         before, after = old.get(key, "(not set)"), new.get(key, "(not set)")
         if before != after:
-            told.append(f"{key} changed" if _is_hash(key, before, after) else f"{key} {before} → {after}")
+            told.append(f"{key} changed" if _is_hash(key, before, after) else f"{key} {_change(before, after)}")
     return ", ".join(told)
 
 

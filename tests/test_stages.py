@@ -18,6 +18,7 @@ from dropasr.errors import ConfigError, DropasrError, StageError
 from dropasr.files import read_json
 from dropasr.paths import Paths
 from dropasr.stages import BY_VERB, STAGES, ancestors, list_text
+from dropasr.stamps import differences
 
 
 def test_the_functions_of_the_table_exist():
@@ -225,6 +226,20 @@ def test_stale_inputs_name_the_stage_and_the_change(experiment: Experiment, call
     with pytest.raises(StageError, match=r"stage 5 \(train\) made is not for this configuration: train.epochs 2 → 3\. .*--stage 5"):
         experiment.stamps("train.epochs=3").run(BY_VERB["decode"], nj=1)
     assert calls == []
+
+
+@pytest.mark.parametrize(
+    "before,after,told",
+    [
+        ({"rows": ["a", "b", "c"]}, {"rows": ["a", "c", "d"]}, "rows +d -b"),
+        ({"rows": ["a", "b"]}, {"rows": ["b", "a"]}, "rows ['a', 'b'] → ['b', 'a']"),
+        ({"epochs": 2, "same": [1]}, {"epochs": 3, "same": [1]}, "epochs 2 → 3"),
+        ({}, {"epochs": 3}, "epochs (not set) → 3"),
+        ({"stage train": "x"}, {"stage train": "y"}, "stage train changed"),
+    ],
+)
+def test_changes_are_told_briefly(before, after, told):
+    assert differences(before, after) == told
 
 
 def test_lost_and_changed_outputs_are_made_again(experiment: Experiment, calls: list[str]):

@@ -28,6 +28,8 @@ from dropasr.training.row_evaluation import RowEvaluation, evaluation_sets, net_
 from dropasr.training.rows import is_trained
 
 logger = get_logger(__name__)
+NAMED = 8
+"""Rows that a message names at most."""
 
 
 def decoding_identity(config: Config, paths: Paths) -> str:
@@ -71,7 +73,8 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
     identity = decoding_identity(config, paths)
     scored = [row for row in wanted if is_scored(paths, row, identity)]
     if scored:
-        logger.info(f"already scored for these nets and this decoding: {', '.join(row.name for row in scored)}")
+        more = f" and {len(scored) - NAMED} more" if len(scored) > NAMED else ""
+        logger.info(f"already scored for these nets and this decoding: {', '.join(row.name for row in scored[:NAMED])}{more}")
     missing = [row for row in wanted if row not in scored]
     if not missing:
         return

@@ -199,7 +199,10 @@ def test_rows_with_scores_are_left_alone(experiment, here, monkeypatch):
     first = experiment.decode()
     count = len(here)
     assert experiment.decode() == first and len(here) == count
-    assert told == ["already scored for these nets and this decoding: dense, annealed_dropout"]
+    monkeypatch.setattr(evaluate, "NAMED", 1)
+    experiment.decode()
+    opening = "already scored for these nets and this decoding: dense"
+    assert told == [f"{opening}, annealed_dropout", f"{opening} and 1 more"]
     # Another net of the same name is decoded again, and it alone.
     write_json(experiment.paths.net("dense") / "summary.json", {"config_hash": "another"})
     monkeypatch.setattr(evaluate, "is_trained", lambda *arguments: True)
