@@ -2,7 +2,7 @@
 
     python benchmarks/approximate_dropout.py [--threads 1] [--nets mlp lstm] [--mlp 1024 2048 4096] [--cells 512 1024 1500]
         [--rates 0.3 0.5 0.7] [--precisions float32 bfloat16] [--batch 256] [--chunks 24] [--frames 60] [--steps 12] [--repeats 5]
-        [--patterns rows blocks] [--wanted-mlp 1.5] [--wanted-lstm 1.4]
+        [--patterns blocks] [--wanted-mlp 1.5] [--wanted-lstm 1.4]
 
 A row per net, rate and precision. A step is the forward pass, the backward pass, clipping and the update by SGD with momentum, as in
 training; masks and patterns are drawn in it by the methods `dropout` and `approximate_random_dropout` themselves. MLPs have `--layers`
@@ -98,7 +98,7 @@ class Contestant:
 def row(case: Case, rate: float, bfloat16: bool, arguments: argparse.Namespace) -> float:
     """Print one row; returns the lowest mean ratio of dropout to approximate dropout, of rows and (MLPs) blocks."""
     methods = {"open": {"method": "dense"}, "dropout": {"method": "dropout", "rate": rate}}
-    for name in arguments.patterns if case.kind == "mlp" else ["rows"]:
+    for name in ["rows", *arguments.patterns] if case.kind == "mlp" else ["rows"]:
         methods[name] = {"method": "approximate_random_dropout", "rate": rate, "pattern": name}
     contestants = {name: Contestant(case, method, bfloat16) for name, method in methods.items()}
     totals: dict[str, list[float]] = {name: [] for name in contestants}
@@ -113,7 +113,7 @@ def row(case: Case, rate: float, bfloat16: bool, arguments: argparse.Namespace) 
         for name, value in sums.items():
             totals[name].append(value)
     ratios = {name: [a / b for a, b in zip(totals["dropout"], totals[name])] for name in contestants if name != "dropout"}
-    kinds = ["open", "dropout", *arguments.patterns]
+    kinds = ["open", "dropout", "rows", *arguments.patterns]
     count = arguments.repeats * arguments.steps
     milliseconds = " | ".join(f"{1000 * sum(totals[name]) / count:.1f}" if name in totals else "–" for name in kinds)
     shown = " | ".join(_spread(ratios[name]) if name in ratios else "–" for name in kinds if name != "dropout")
@@ -140,9 +140,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=60, help="steps per piece of LSTMs")
     parser.add_argument("--steps", type=int, default=12, help="steps per method and repeat")
     parser.add_argument("--repeats", type=int, default=5, help="repeats")
-    parser.add_argument(
-        "--patterns", nargs="+", choices=("rows", "blocks", "tiles"), default=["rows", "blocks"], help="patterns of MLPs; LSTMs have rows"
-    )
+    parser.add_argument("--patterns", nargs="*", choices=("blocks", "tiles"), default=["blocks"], help="patterns of MLPs beside rows")
     parser.add_argument("--wanted-mlp", type=float, default=1.5, help="least ratio, MLP of 2048 units at rate 0.5")
     parser.add_argument("--wanted-lstm", type=float, default=1.4, help="least ratio, LSTM of 1024 cells at rate 0.5")
     arguments = parser.parse_args()
@@ -150,7 +148,7 @@ def main() -> int:
     print(f"hardware: {processor()}, {os.cpu_count()} cores, {arguments.threads} threads, torch {torch.__version__}")
     print(f"batch {arguments.batch} frames; {arguments.chunks} pieces of {arguments.frames} steps")
     print(f"{arguments.repeats} x {arguments.steps} steps\n")
-    kinds = ["open", "dropout", *arguments.patterns]
+    kinds = ["open", "dropout", "rows", *arguments.patterns]
     ratios = " | ".join(f"dropout / {name}" for name in kinds if name != "dropout")
     print(HEADER.format(kinds=" | ".join(f"{name} (ms)" for name in kinds), ratios=ratios))
     print("|" + "---|" * (2 + len(kinds) + len(kinds)))

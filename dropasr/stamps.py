@@ -86,7 +86,7 @@ def _is_hash(key: str, *values: Any) -> bool:
 
 
 def _change(before: Any, after: Any) -> str:
-    if isinstance(before, list) and isinstance(after, list):
+    if all(isinstance(value, list) and all(isinstance(item, str) for item in value) for value in (before, after)):
         gone, added = ([item for item in first if item not in second] for first, second in ((before, after), (after, before)))
         if gone or added:
             return " ".join([*(f"+{item}" for item in added), *(f"-{item}" for item in gone)])

@@ -145,7 +145,8 @@ class DecodeConfig(Options):
     max_active: int = Field(default=1000, ge=10)
     """Largest number of active states per frame."""
     acoustic_scales: list[float] = Field(default=[0.05, 0.08, 0.12], min_length=1)
-    """Acoustic scales tried on dev, per net, for a search at every frame (multiplied by train.frame_subsampling); each costs a search."""
+    """Acoustic scales tried on dev, per net, from the middle towards the best, for a search at every frame (multiplied by
+    train.frame_subsampling); each that is tried costs a search."""
     prior: Literal["alignment", "posterior"] = "alignment"
     """Prior of the units: label frequencies of the training alignment, or the mean posterior of the net itself on training frames."""
     ctc: Literal["greedy", "h", "hlg"] = "hlg"

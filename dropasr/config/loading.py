@@ -81,8 +81,8 @@ class Config(Options):
         With the criterion `frames` they are given for a search at every frame; one at every third has a third of the frames to go by.
         """
         if self.train.criterion == "frames":
-            return sorted(float(f"{scale * self.train.frame_subsampling:.4g}") for scale in self.decode.acoustic_scales)
-        return sorted(self.decode.ctc_scales) if self.decode.ctc == "hlg" else [1.0]
+            return sorted({float(f"{scale * self.train.frame_subsampling:.4g}") for scale in self.decode.acoustic_scales})
+        return sorted(set(self.decode.ctc_scales)) if self.decode.ctc == "hlg" else [1.0]
 
 
 @dataclass(frozen=True)

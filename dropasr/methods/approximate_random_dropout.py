@@ -14,12 +14,14 @@ Its limit for l1 / l2 to infinity has the closed form d_k ~ exp(theta p_k), with
 `blocks` is ours: published patterns are few (with a period of 2 there are two), their share changes from batch to batch, and a whole batch
 has one, so that after short trainings words are lost (docs/decisions.md). Here every batch is divided into `parts`, and for each part and
 layer random blocks of `block` neighbouring units are there, as many as make up 1 - rate; where that is no whole number, one more or less
-at random. Every unit is there with probability 1 - rate exactly, and what the next layer reads is as large as without dropout.
+at random. Every unit is there with probability 1 - rate (where that is a block or more), and multiplied by the inverse of the share that
+is there, so that what the next layer reads is as large as without dropout.
 
-What it costs: drawing two numbers per layer, and gathering and spreading the weights that are there (dropasr/models/patterns.py). What it
-saves: with rows a matrix between two layers keeps (1 - rate)^2 of its products on average, forward and in both backward products, those
-of the first and last layer 1 - rate; with blocks it is so in every step; with tiles every matrix that reads units keeps 1 - rate.
-Recurrent layers run torch's fused kernel over the cells that are there, recurrent matrix included, for all steps of the batch.
+What it costs: drawing two numbers per layer, or a permutation per layer and part, and gathering and spreading the weights that are there
+(dropasr/models/patterns.py). What it saves: with rows a matrix between two layers keeps (1 - rate)^2 of its products on average, forward
+and in both backward products, those of the first and last layer 1 - rate; with blocks it is so in every step; with tiles every matrix that
+reads units keeps 1 - rate. Recurrent layers run torch's fused kernel over the cells that are there, recurrent matrix included, for all
+steps of the batch.
 """
 
 from __future__ import annotations
@@ -53,13 +55,13 @@ class MethodOptions(CommonOptions):
     """Units of a block, at most: the largest number that divides the width of a layer and leaves it 32 blocks is taken."""
     parts: int = Field(default=4, ge=1)
     """Parts of a batch with blocks of their own, at most."""
-    part_frames: int = Field(default=128, ge=1)
+    part_frames: int = Field(default=128, ge=2)
     """Frames of a part, at least: gathering weights costs as much for a few frames as for many."""
     distribution: Literal["closed", "searched"] = "closed"
     """Distribution of the periods: in closed form, or by the published search."""
     scale: Literal["rate", "period"] = "rate"
-    """What is there is multiplied by 1 / (1 - rate), or by the period of the batch: what the next layer reads is as large as without
-    dropout on average over the patterns, or in every single one."""
+    """With rows and tiles, what is there is multiplied by 1 / (1 - rate), or by the period of the batch: what the next layer reads is as
+    large as without dropout on average over the patterns, or in every single one."""
 
     @model_validator(mode="after")
     def _check(self) -> MethodOptions:
@@ -111,7 +113,7 @@ def searched(rate: float, periods: int, steps: int = 20_000, learning_rate: floa
 
 
 class Method(BaseMethod):
-    """A period and a bias per group of units and batch."""
+    """A period and a bias per group of units and batch, or blocks per group and part of a batch."""
 
     @classmethod
     def check(cls, options: MethodOptions, net: AcousticModel, teacher: Any = None) -> None:

@@ -22,8 +22,8 @@ class Gate(nn.Module):
     function from the activations to such a tensor (a freshly sampled mask). Layers that cannot multiply activations one by one, because
     a kernel runs over a whole sequence, ask for the `factor` and work it into their weights.
 
-    `pattern`, in place of a multiplier, says which units there are for the whole batch (patterns.py): nets that know patterns compute
-    those alone, and the gate multiplies them by the scale of the pattern.
+    `pattern`, in place of a multiplier, says which units there are, for the whole batch or for its parts (patterns.py): nets that know
+    patterns compute those alone, and the gate multiplies them by the scale of the pattern.
     """
 
     def __init__(self, width: int) -> None:

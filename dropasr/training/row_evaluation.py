@@ -71,7 +71,7 @@ class RowEvaluation:
         """All that may be tried on dev."""
         options = self.config.decode
         weights = [Weights(scale, penalty) for scale in sorted(options.lm_scales) for penalty in sorted(options.insertion_penalties)]
-        return [Setting(scale, item) for scale in sorted(self.config.scales) for item in weights]
+        return [Setting(scale, item) for scale in self.config.scales for item in weights]
 
     @property
     def total(self) -> int:
@@ -85,7 +85,7 @@ class RowEvaluation:
 
     def start(self) -> list[Part]:
         """The parts to begin with."""
-        scales = sorted(self.config.scales)
+        scales = self.config.scales
         middle = (len(scales) - 1) // 2
         return self._tune(scales[middle : middle + 2])
 
@@ -93,10 +93,13 @@ class RowEvaluation:
         return self._parts(["dev"], [setting for setting in self.grid if setting.acoustic_scale in scales], tune=True)
 
     def _neighbours(self) -> list[float]:
-        """Scales beside the best ones that were not tried."""
-        scales, tried = sorted(self.config.scales), {setting.acoustic_scale for setting in self._tuned}
-        least = min(map(self._errors, self._tuned.values()))
-        best = {scales.index(setting.acoustic_scale) for setting, result in self._tuned.items() if self._errors(result) == least}
+        """Scales beside the best ones that were not tried: the best of all, and the best with plain weights, which may be fallen back
+        on."""
+        scales, tried = self.config.scales, {setting.acoustic_scale for setting in self._tuned}
+        errors, best = {setting: self._errors(result) for setting, result in self._tuned.items()}, set()
+        for settings in (list(errors), [setting for setting in errors if setting.weights == PLAIN]):
+            least = min((errors[setting] for setting in settings), default=None)
+            best |= {scales.index(setting.acoustic_scale) for setting in settings if errors[setting] == least}
         return [scale for place, scale in enumerate(scales) if scale not in tried and best & {place - 1, place + 1}]
 
     def _parts(self, splits: list[str], settings: list[Setting], tune: bool) -> list[Part]:

@@ -144,6 +144,22 @@ def test_block_patterns_are_masks_of_the_parts_of_a_batch(activation, batch_norm
     assert_same(gradients(net, inputs, labels), (torch.cat(logits), total))
 
 
+def test_with_blocks_running_statistics_of_present_units_see_the_parts_in_order():
+    torch.manual_seed(0)
+    net = FeedForward(range(4), (0, 0), [6], 3, batch_norm=True)
+    blocks = torch.tensor([[0, 2], [1, 2]])
+    net.gates[0].pattern = BlockPattern(blocks, 2, 1.5)
+    inputs = torch.randn(50, 4)
+    net(inputs)
+    units = functional.relu(net.hidden[0](inputs)).detach()
+    mean, variance = torch.zeros(6), torch.ones(6)
+    for own, there in zip((units[:25], units[25:]), ([0, 1, 4, 5], [2, 3, 4, 5])):
+        mean[there] = 0.9 * mean[there] + 0.1 * own[:, there].mean(dim=0)
+        variance[there] = 0.9 * variance[there] + 0.1 * own[:, there].var(dim=0)
+    assert torch.allclose(net.norms[0].running_mean, mean, atol=1e-6) and torch.allclose(net.norms[0].running_var, variance, atol=1e-6)
+    assert int(net.norms[0].num_batches_tracked) == 1
+
+
 @pytest.mark.parametrize("rate,width,block,size", [(0.3, 64, 8, 2), (0.5, 50, 4, 1), (0.7, 512, 16, 16), (0.3, 96, 32, 3)])
 def test_with_blocks_every_unit_is_there_with_the_probability_of_dropout_and_layers_keep_their_sum(rate, width, block, size):
     method, draws, parts = method_of(pattern="blocks", rate=rate, block=block, parts=3), 4000, 3

@@ -253,8 +253,8 @@ def test_scales_are_tried_from_the_middle_towards_the_best(experiment, wrong, tr
     scales = [round(0.1 * (number + 1), 1) for number in range(len(wrong))]
     config = experiment.config(f"decode.acoustic_scales={scales[::-1]}")
     stores = {split: FrameStore.open(experiment.paths.features(split)) for split in ("dev", "test", "noisy")}
-    evaluation = RowEvaluation(config, experiment.paths, rows(config)[0], "identity", stores, 1)
-    truth, seen = dict(zip(stores["dev"].ids, stores["dev"].texts)), []
+    evaluation = RowEvaluation(config, experiment.paths, rows(config)[0], "identity", stores, 2)
+    truth, seen, handed = dict(zip(stores["dev"].ids, stores["dev"].texts)), [], 0
 
     def words(setting):
         seen.append(setting.acoustic_scale)
@@ -264,9 +264,37 @@ def test_scales_are_tried_from_the_middle_towards_the_best(experiment, wrong, tr
 
     parts = evaluation.start()
     while parts[0].split == "dev":
-        (part,) = parts
-        parts = evaluation.done(part, {setting: words(setting) for setting in part.settings})
+        first, second = parts
+        handed += len(parts)
+        ids = [{stores["dev"].ids[position] for position in part.positions} for part in parts]
+        found = {setting: words(setting) for setting in first.settings}
+        pieces = [{setting: {id_: all_[id_] for id_ in own} for setting, all_ in found.items()} for own in ids]
+        assert evaluation.done(first, pieces[0]) == []
+        parts = evaluation.done(second, pieces[1])
     assert sorted(seen) == tried and parts[0].settings[0].acoustic_scale == chosen
+    assert handed + len(parts) <= evaluation.total
+
+
+def test_plain_weights_have_a_walk_of_their_own(experiment):
+    """The lattice is best at the third scale, plain weights at the last; the search does not confirm the lattice."""
+    config = experiment.config("decode.acoustic_scales=[0.1,0.2,0.3,0.4,0.5]", "decode.lm_scales=[0.5,1.0]")
+    stores = {split: FrameStore.open(experiment.paths.features(split)) for split in ("dev", "test", "noisy")}
+    evaluation = RowEvaluation(config, experiment.paths, rows(config)[0], "identity", stores, 1)
+    truth = dict(zip(stores["dev"].ids, stores["dev"].texts))
+    wrong = {scale: {0.5: 0 if scale == 0.3 else 6, 1.0: plain} for scale, plain in zip((0.1, 0.2, 0.3, 0.4, 0.5), (6, 5, 4, 3, 2))}
+
+    def words(count):
+        return {id_: text if number >= count else [] for number, (id_, text) in enumerate(truth.items())}
+
+    parts = evaluation.start()
+    while parts[0].tune:
+        (part,) = parts
+        found = {item: words(wrong[item.acoustic_scale][item.weights.lm_scale]) for item in part.settings}
+        parts = evaluation.done(part, found)
+    (part,) = parts
+    assert part.settings == (decode_parts.Setting(0.3, Weights(0.5, 0.0)),)
+    parts = evaluation.done(part, {part.settings[0]: words(6)})
+    assert parts[0].split == "test" and parts[0].settings == (decode_parts.Setting(0.5, PLAIN),)
 
 
 def test_plain_weights_are_kept_where_a_search_does_not_confirm_the_lattice(experiment):
