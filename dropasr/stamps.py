@@ -94,7 +94,7 @@ def _change(before: Any, after: Any) -> str:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What changed, as `key old → new`; of hashes the name alone, of lists what is new (+) and what is gone (-)."""
+    """What changed, as `key old → new`; of hashes the name alone, of lists of names what is new (+) and what is gone (-)."""
     told = []
     for key in sorted(set(old) | set(new)):
         before, after = old.get(key, "(not set)"), new.get(key, "(not set)")

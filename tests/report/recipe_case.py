@@ -7,7 +7,8 @@ from pathlib import Path
 
 from report_case import dump, edit, make_config, make_run
 
-from dropasr.config import rows
+from dropasr.config import Config, rows
+from dropasr.paths import Paths
 from dropasr.report.load import load_run
 from dropasr.report.recipe import collect, row_path, table
 from dropasr.report.recipe_schema import RecipeResults
@@ -17,6 +18,12 @@ COMPACT4, COMPACT8 = "dropout_compaction@0.25", "dropout_compaction@0.125"
 MANY_WORDS = {"words": 125}  # 4 speakers × 10 utterances × 125 words = 5000
 
 
+def finish(config: Config, paths: Paths, folder: Path) -> None:
+    """What stage 9 and the recipe do with a run."""
+    dump(paths.results, make_results(config, load_run(config, paths)).model_dump(mode="json"))
+    collect(config, paths, folder)
+
+
 def make_recipe(root: Path, seeds=(1, 2, 3), errors=None, config=None, folder=None, **split) -> Path:
     config, folder = config or make_config(), folder or root / "recipe"
     for seed in seeds:
@@ -24,8 +31,7 @@ def make_recipe(root: Path, seeds=(1, 2, 3), errors=None, config=None, folder=No
         if config.train.frame_subsampling > 1:
             for row in rows(config):
                 edit(paths.scores(row.name), lambda value: value.update(frame_subsampling=config.train.frame_subsampling))
-        dump(paths.results, make_results(config, load_run(config, paths)).model_dump(mode="json"))
-        collect(config, paths, folder)
+        finish(config, paths, folder)
     return folder
 
 

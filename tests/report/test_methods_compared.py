@@ -13,7 +13,7 @@ from dropasr.errors import MeasurementError
 from dropasr.report.build import build
 from dropasr.report.load import load_run
 from dropasr.report.pareto import SAME_TIME, front
-from dropasr.report.recipe import collect, recipe_command, row_path, table
+from dropasr.report.recipe import recipe_command, row_path, table
 from dropasr.report.recipe_schema import RecipeResults
 from dropasr.report.results import make_results
 from dropasr.report.rivals import are_many, pairs, subjects
@@ -21,7 +21,8 @@ from dropasr.report.schema import Results
 from dropasr.report.sections import cautions
 
 sys.path.insert(0, str(Path(__file__).parent))
-from report_case import dump, edit, make_config, make_run  # noqa: E402 (the folder above is on the path only now)
+from recipe_case import finish, read  # noqa: E402 (the folder above is on the path only now)
+from report_case import edit, make_config, make_run  # noqa: E402 (the folder above is on the path only now)
 
 COMPACT = ["dropout_compaction", "svd", "norm_removal", "dropnet", "adaptive_dropout_published"]
 LARGE = ["dense", "dropout", "approximate_random_dropout"]
@@ -59,14 +60,8 @@ def make_recipe(root: Path, errors=None, config=None, seeds=(1, 2, 3), folder=No
         paths = make_run(root, config, seed, {**ERRORS, **(errors or {}).get(seed, {})}, **split)
         edit(paths.net("dropout") / "summary.json", lambda value: value.update(train_seconds=50.0))
         edit(paths.net("svd@0.25") / "summary.json", lambda value, seed=seed: value.update(nonzeros=100_000 * seed))
-        dump(paths.results, make_results(config, load_run(config, paths)).model_dump(mode="json"))
-        collect(config, paths, folder)
+        finish(config, paths, folder)
     return folder
-
-
-def read(folder: Path) -> RecipeResults:
-    table(folder)
-    return RecipeResults.model_validate(json.loads((folder / "results.json").read_text(encoding="utf-8")))
 
 
 def page(folder: Path) -> str:
