@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from concurrent.futures import Future
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from evaluation_case import UNITS, Experiment
+from search_case import BACKENDS, SMALL, TEXT
 
-from dropasr.config import Config, load_config, rows, system_folder
-from dropasr.data.store import FrameStore, FrameStoreWriter
+from dropasr.config import load_config, rows, system_folder
+from dropasr.data.store import FrameStore
 from dropasr.decoding.likelihoods import log_likelihoods, log_posteriors, mean_posterior
 from dropasr.decoding.search import PLAIN, Weights, load_search
 from dropasr.errors import ConfigError, MeasurementError
 from dropasr.files import read_json, sha256_file, write_json
 from dropasr.lang.graph import make_transducers
 from dropasr.lang.graph_build import FILE_NAMES, build_graphs
-from dropasr.lang.ngram import estimate
-from dropasr.lang.units import OutputUnits
-from dropasr.models.checkpoint import load_net, save_net
-from dropasr.models.feedforward import FeedForward
+from dropasr.models.checkpoint import load_net
 from dropasr.models.lstm import Lstm
 from dropasr.paths import Paths
 from dropasr.report.load import evaluations_on_test
@@ -32,13 +28,8 @@ from dropasr.stages import BY_VERB
 from dropasr.stamps import Stamps
 from dropasr.training import decode_parts, evaluate
 from dropasr.training.row_evaluation import RowEvaluation
-from dropasr.training.rows import check_rows, row_identity
+from dropasr.training.rows import check_rows
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "decoding"))
-from search_case import BACKENDS, SMALL, TEXT, make_lang  # noqa: E402 (the folder above is on the path only now)
-
-SETTINGS = ("experiment.budgets=[]", "experiment.small=[]", "experiment.compact=[]", "corpus.extra_tests=[noisy]")
-UNITS = OutputUnits(tuple(SMALL.phones), 2, 1)
 needs_k2 = pytest.mark.skipif("k2" not in BACKENDS, reason="lattices are k2's; this stack does not have it")
 
 
@@ -75,73 +66,6 @@ def here(monkeypatch):
     monkeypatch.setattr(evaluate.workers, "pool", HereExecutor)
     monkeypatch.setattr(evaluate, "decode_part", recorded)
     return decoded
-
-
-def write_split(folder: Path, sentences: list[list[str]], noise: float, seed: int) -> None:
-    """Frames that are one-hot units of the sentence with noise, three frames a unit."""
-    rng = np.random.default_rng(seed)
-    with FrameStoreWriter(folder, UNITS.num_units, "float32") as writer:
-        for number, words in enumerate(sentences):
-            pdfs = [pdf for word in words for phone in SMALL.entries[word][0] for pdf in UNITS.pdfs(phone)]
-            frames = np.eye(UNITS.num_units, dtype=np.float32)[np.repeat(pdfs, 3)]
-            frames += noise * rng.standard_normal(frames.shape).astype(np.float32)
-            writer.add(f"{folder.name}-{number}", f"s{number % 3}", words, len(frames) / 100, frames)
-
-
-def through(scale: float) -> FeedForward:
-    """A net whose logits are `scale` times its input, as far as that is positive."""
-    net = FeedForward(range(UNITS.num_units), (0, 0), [UNITS.num_units], UNITS.num_units)
-    with torch.no_grad():
-        for layer, factor in ((net.hidden[0], 1.0), (net.output, scale)):
-            layer.weight.copy_(factor * torch.eye(UNITS.num_units))
-            layer.bias.zero_()
-    return net
-
-
-class Experiment:
-    """Two large nets, three splits with transcripts, graphs."""
-
-    def __init__(self, folder: Path, yaml: Path) -> None:
-        self.yaml, self.paths = yaml, Paths(folder / "data", folder / "exp", "feedforward", 1)
-        for part in (self.paths.lang, self.paths.align):
-            part.mkdir(parents=True)
-        make_lang(self.paths.align, SMALL, UNITS, estimate(TEXT, 3, "witten_bell", SMALL.entries))
-        for name in ("words.txt", "lm.arpa"):
-            (self.paths.align / name).rename(self.paths.lang / name)
-        np.save(self.paths.align / "log_prior.npy", np.full(UNITS.num_units, -np.log(UNITS.num_units), np.float32))
-        for number, (split, noise) in enumerate({"train": 0.3, "dev": 0.7, "test": 0.7, "noisy": 1.2}.items()):
-            write_split(self.paths.features(split), TEXT * 2, noise, number)
-        np.save(self.paths.align / "train.npy", np.zeros(FrameStore.open(self.paths.features("train")).num_frames, np.int32))
-        config = self.config()
-        for row, scale in zip(rows(config), (3.0, 1.0)):
-            net = through(scale)
-            save_net(self.paths.net(row.name), net, {})
-            write_json(self.paths.net(row.name) / "summary.json", {"config_hash": row_identity(config, self.paths, row)})
-
-    def config(self, *settings: str) -> Config:
-        return load_config(self.yaml, settings=[*SETTINGS, "decode.acoustic_scales=[0.5,1.0]", "decode.beam=30", *settings])
-
-    def decode(self, *settings: str, nj: int = 1) -> dict[str, dict]:
-        config = self.config(*settings)
-        evaluate.decode(config, self.paths, nj)
-        return {row.name: read_json(self.paths.scores(row.name)) for row in rows(config)}
-
-    def log(self) -> list[dict]:
-        return [json.loads(line) for line in self.paths.test_log.read_text().splitlines()]
-
-    def words(self, row: str, split: str, scale: float, weights: Weights = PLAIN) -> list[list[str]]:
-        """What a search of all utterances together gives."""
-        search = load_search(self.paths.align, self.config().decode, self.paths.lang / "words.txt").weighted(weights)
-        store, net = FrameStore.open(self.paths.features(split)), load_net(self.paths.net(row))
-        prior = torch.from_numpy(np.load(self.paths.align / "log_prior.npy"))
-        scores = [scale * log_likelihoods(net, store.utterance(i), prior) for i in range(len(store))]
-        return [hypothesis.words for hypothesis in search.decode(scores)]
-
-    def errors(self, split: str, words: list[list[str]]) -> int:
-        from dropasr.scoring.wer import score
-
-        store = FrameStore.open(self.paths.features(split))
-        return score(dict(zip(store.ids, store.texts)), dict(zip(store.ids, words))).errors
 
 
 @pytest.fixture
@@ -235,81 +159,6 @@ def test_scales_and_penalties_are_chosen_on_dev(experiment, here):
         assert value["test"]["errors"] == experiment.errors("test", words)
     confirmed = [part for part in here if part.split == "dev" and not part.tune]
     assert confirmed and all(len(part.settings) == 1 and part.settings[0].weights != PLAIN for part in confirmed)
-
-
-@pytest.mark.parametrize(
-    "wrong,tried,chosen",
-    [
-        ([4, 3, 2, 1, 2], [0.3, 0.4, 0.5], 0.4),
-        ([1, 2, 3, 4, 4], [0.1, 0.2, 0.3, 0.4], 0.1),
-        ([4, 3, 2, 1, 0], [0.3, 0.4, 0.5], 0.5),
-        ([4, 1, 1, 1, 4], [0.1, 0.2, 0.3, 0.4, 0.5], 0.3),
-        ([2, 1, 0], [0.2, 0.3], 0.3),
-        ([0, 1], [0.1, 0.2], 0.1),
-        ([0], [0.1], 0.1),
-    ],
-)
-def test_scales_are_tried_from_the_middle_towards_the_best(experiment, wrong, tried, chosen):
-    scales = [round(0.1 * (number + 1), 1) for number in range(len(wrong))]
-    config = experiment.config(f"decode.acoustic_scales={scales[::-1]}")
-    stores = {split: FrameStore.open(experiment.paths.features(split)) for split in ("dev", "test", "noisy")}
-    evaluation = RowEvaluation(config, experiment.paths, rows(config)[0], "identity", stores, 2)
-    truth, seen, handed = dict(zip(stores["dev"].ids, stores["dev"].texts)), [], 0
-
-    def words(setting):
-        seen.append(setting.acoustic_scale)
-        return {
-            id_: text if number >= wrong[scales.index(setting.acoustic_scale)] else [] for number, (id_, text) in enumerate(truth.items())
-        }
-
-    parts = evaluation.start()
-    while parts[0].split == "dev":
-        first, second = parts
-        handed += len(parts)
-        ids = [{stores["dev"].ids[position] for position in part.positions} for part in parts]
-        found = {setting: words(setting) for setting in first.settings}
-        pieces = [{setting: {id_: all_[id_] for id_ in own} for setting, all_ in found.items()} for own in ids]
-        assert evaluation.done(first, pieces[0]) == []
-        parts = evaluation.done(second, pieces[1])
-    assert sorted(seen) == tried and parts[0].settings[0].acoustic_scale == chosen
-    assert handed + len(parts) <= evaluation.total
-
-
-def test_plain_weights_have_a_walk_of_their_own(experiment):
-    """The lattice is best at the third scale, plain weights at the last; the search does not confirm the lattice."""
-    config = experiment.config("decode.acoustic_scales=[0.1,0.2,0.3,0.4,0.5]", "decode.lm_scales=[0.5,1.0]")
-    stores = {split: FrameStore.open(experiment.paths.features(split)) for split in ("dev", "test", "noisy")}
-    evaluation = RowEvaluation(config, experiment.paths, rows(config)[0], "identity", stores, 1)
-    truth = dict(zip(stores["dev"].ids, stores["dev"].texts))
-    wrong = {scale: {0.5: 0 if scale == 0.3 else 6, 1.0: plain} for scale, plain in zip((0.1, 0.2, 0.3, 0.4, 0.5), (6, 5, 4, 3, 2))}
-
-    def words(count):
-        return {id_: text if number >= count else [] for number, (id_, text) in enumerate(truth.items())}
-
-    parts = evaluation.start()
-    while parts[0].tune:
-        (part,) = parts
-        found = {item: words(wrong[item.acoustic_scale][item.weights.lm_scale]) for item in part.settings}
-        parts = evaluation.done(part, found)
-    (part,) = parts
-    assert part.settings == (decode_parts.Setting(0.3, Weights(0.5, 0.0)),)
-    parts = evaluation.done(part, {part.settings[0]: words(6)})
-    assert parts[0].split == "test" and parts[0].settings == (decode_parts.Setting(0.5, PLAIN),)
-
-
-def test_plain_weights_are_kept_where_a_search_does_not_confirm_the_lattice(experiment):
-    config = experiment.config("decode.lm_scales=[0.5,1.0]")
-    stores = {split: FrameStore.open(experiment.paths.features(split)) for split in ("dev", "test", "noisy")}
-    evaluation = RowEvaluation(config, experiment.paths, rows(config)[0], "identity", stores, 1)
-    (part,) = evaluation.start()
-    truth = dict(zip(stores["dev"].ids, stores["dev"].texts))
-    nearly = {**truth, stores["dev"].ids[0]: ["ab"]}
-    best = evaluation.grid[0]
-    assert best.weights == Weights(0.5, 0.0)
-    (again,) = evaluation.done(part, {setting: truth if setting == best else nearly for setting in evaluation.grid})
-    assert (again.split, again.settings) == ("dev", (best,))
-    parts = evaluation.done(again, {best: {id_: ["too"] for id_ in truth}})
-    assert [(part.split, part.settings[0].weights) for part in parts] == [("test", PLAIN), ("noisy", PLAIN)]
 
 
 def test_parts_of_a_split_give_what_the_whole_gives(experiment, here, monkeypatch):
