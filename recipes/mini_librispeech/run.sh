@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # mini LibriSpeech, pooled to RESULTS.md and results.json here, with the claims: three seeds of the table at every third frame, one seed of a part of it
-# at every frame, and with CTC on characters and on word pieces. About five hours per
-# seed on 2 cores, estimated from the first one, which shared them.
+# at every frame, and with CTC on characters and on word pieces. About five hours per seed on 2 cores, estimated from two of the three budgets
+# of the first one (70 minutes of training, 60 of decoding); with CTC about an hour each.
 #
 #   bash recipes/mini_librispeech/run.sh --corpus-dir …/LibriSpeech [options of run.sh]
 #
