@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Three seeds of conf/speechocean762.yaml (learners of English, half of them children), pooled to RESULTS.md and results.json here, with
+# Three seeds of conf.yaml (learners of English, half of them children), pooled to RESULTS.md and results.json here, with
 # the claims.
 #
 #   bash recipes/speechocean762/run.sh --corpus-dir …/speechocean762 [options of run.sh]
@@ -9,5 +9,5 @@ set -euo pipefail
 
 recipe=$(dirname "${BASH_SOURCE[0]}")
 root=$(realpath --relative-to="$PWD" "$recipe/../..") # relative, so that the recorded commands hold on other machines
-exec bash "$root/local/recipe.sh" "$recipe" --conf "$root/conf/speechocean762.yaml" \
+exec bash "$root/local/recipe.sh" "$recipe" --conf "$recipe/conf.yaml" \
   --data-dir "$root/data/speechocean762" --exp-dir "$root/exp/speechocean762" "$@"
