@@ -4,8 +4,8 @@ Percentile bootstrap (Bisani and Ney, "Bootstrap estimates for confidence interv
 2004), but whole speakers are drawn instead of utterances, because the errors of one speaker depend on each other. Where
 there is only one speaker, utterances are drawn. Drawn from few speakers, percentiles are far too narrow: of two equal nets
 and three speakers, one is "better" in a quarter of all cases. Below ten speakers the interval is therefore Student's t over
-speakers, with the linearised variance of a ratio of sums (Cochran, "Sampling Techniques", 1977, section 6.4). The result
-says which it is.
+speakers, with the linearised variance of a ratio of sums (Cochran, "Sampling Techniques", 1977, section 6.4), or over
+utterances where that one is wider, since two speakers can agree by chance. The result says which kind it is.
 """
 
 from __future__ import annotations
@@ -95,10 +95,17 @@ def _rate_interval(
     if interval_kind(unit, count) == "bootstrap":
         sums = _resampled_sums(columns, resamples, seed)
         return _interval(estimate, 100.0 * sums[0] / sums[1], unit, count)
-    residuals = columns[0] - columns[0].sum() / columns[1].sum() * columns[1]
-    error = 100.0 * np.sqrt(count / (count - 1) * (residuals**2).sum()) / columns[1].sum()
-    half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2) * error)
+    # Few speakers may agree by chance, even exactly: no interval is narrower than that of independent utterances.
+    half = max(_t_half_width(*columns), _t_half_width(wrong, total))
     return Interval(float(estimate), max(float(estimate) - half, least), float(estimate) + half, unit, count, "t")
+
+
+def _t_half_width(wrong: np.ndarray, total: np.ndarray) -> float:
+    """Half of the t interval of 100 times sum of `wrong` over sum of `total`, both `(C,)` over independent clusters."""
+    count = len(total)
+    residuals = wrong - wrong.sum() / total.sum() * total
+    error = 100.0 * np.sqrt(count / (count - 1) * (residuals**2).sum()) / total.sum()
+    return float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2) * error)
 
 
 def _sum_by(clusters: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:

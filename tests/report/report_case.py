@@ -1,6 +1,6 @@
 """A finished run made by hand: figures small enough to be checked by head.
 
-Four speakers say ten utterances of five words each, so test has 200 words. Every speaker has the same errors, so that intervals over
+Four speakers say one utterance of 50 words each, so test has 200 words. Every speaker has the same errors, so that intervals over
 speakers have no width.
 """
 
@@ -16,7 +16,7 @@ from dropasr.report.load import load_run
 from dropasr.report.results import make_results
 from dropasr.report.schema import Results
 
-SPEAKERS, UTTERANCES, WORDS = 4, 10, 5
+SPEAKERS, UTTERANCES, WORDS = 4, 1, 50
 ERRORS = {  # per speaker; one error is 2 % WER
     "dense": 2,
     "annealed_dropout": 3,
@@ -155,7 +155,7 @@ def make_run(
     align |= {"units": 126, "tying": "likelihood"}
     dump(paths.align / "report.json", align)
     dropped = [{"id": "bad-1", "reason": "empty transcript"}]
-    counts = {"utterances": 40, "hours": 0.1, "words": 200, "speakers": 4, "dropped": dropped, "mapped_words": {}}
+    counts = {"utterances": 4, "hours": 0.1, "words": 200, "speakers": 4, "dropped": dropped, "mapped_words": {}}
     report = {"corpus": config.corpus.name, "note": config.corpus.note, "one_speaker": config.corpus.one_speaker}
     dump(paths.manifests / "report.json", {**report, "splits": {"train": counts, "dev": counts, "test": counts}})
     with open(paths.test_log, "a", encoding="utf-8") as file:

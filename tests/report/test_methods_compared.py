@@ -175,7 +175,7 @@ def test_missing_rows_stand_as_such(tmp_path):
 
 
 def test_sentences_and_claims_are_about_dropout_compaction_alone(tmp_path):
-    results = read(make_recipe(tmp_path, words=125))
+    results = read(make_recipe(tmp_path, words=1250))
     assert {claim.row for claim in results.claims} == {"dropout_compaction@0.25", "dropout_compaction@0.125"}
     assert not any("is better than" in claim.claim for claim in results.claims)
     assert "net made by dropout compaction" in results.smallest[0].sentence

@@ -27,7 +27,7 @@ def test_row_files(tmp_path):
     assert path.name == "hand-feedforward-dropout_compaction@0.25-seed1.json"
     assert len(list(path.parent.iterdir())) == len(rows(make_config()))
     value = json.loads(path.read_text(encoding="utf-8"))
-    assert value["utterances"][0] == ["s0-0", "s0", 5, 1]
+    assert value["utterances"][0] == ["s0-0", "s0", 50, 2]
     assert value["figures"]["git_revision"] == "abc1234" and value["figures"]["seed"] == 1
     assert value["test_evaluations"] == 1
     assert str(tmp_path) not in path.read_text(encoding="utf-8")
@@ -194,11 +194,11 @@ def test_systems_stand_in_groups_of_their_own(tmp_path):
 def test_systems_with_different_test_sets_share_a_page(tmp_path):
     folder = make_recipe(tmp_path, **MANY_WORDS)
     more = at_every_third_frame(make_config({"extra_tests": ["noisy"]}))
-    new = {"speakers": 10, "first": 4, "words": 125}
+    new = {"speakers": 10, "first": 4, "words": 1250}
     make_recipe(tmp_path / "third", config=more, folder=folder, extra=new, **MANY_WORDS)
     results = read(folder)
     assert set(results.tests) == {"test", "noisy", "all"} and results.headline == "all"
-    assert results.tests["all"].speakers == 14 and results.tests["all"].words == 14 * 10 * 125
+    assert results.tests["all"].speakers == 14 and results.tests["all"].words == 14 * 1250
     without, having = ([row for row in results.rows if row.system == system] for system in ("", "every 3rd frame"))
     assert not any(row.has("all") or row.has("noisy") for row in without) and all(row.has("all") for row in having)
     assert {claim.model for claim in results.claims if claim.test == "all"} == {"feedforward, every 3rd frame"}
@@ -216,8 +216,8 @@ def test_systems_with_different_test_sets_share_a_page(tmp_path):
 
 
 def test_claims_over_all_test_speakers_come_first(tmp_path):
-    config, new = make_config({"extra_tests": ["noisy"]}), {"speakers": 10, "first": 3, "words": 125}
-    folder = make_recipe(tmp_path, config=config, speakers=3, words=125, extra=new, errors={seed: {COMPACT4: 12} for seed in (1, 2, 3)})
+    config, new = make_config({"extra_tests": ["noisy"]}), {"speakers": 10, "first": 3, "words": 1250}
+    folder = make_recipe(tmp_path, config=config, speakers=3, words=1250, extra=new, errors={seed: {COMPACT4: 12} for seed in (1, 2, 3)})
     results = read(folder)
     # Test has 3 × 1250 words, too few for claims; the union 16,250. Per speaker 12 and 3 errors against 2 and 3.
     assert results.claims[0].test == "all" and {claim.test for claim in results.claims} == {"all", "noisy"}

@@ -103,7 +103,7 @@ def test_terminal_table_fits(run):
         (
             lambda paths: edit(paths.scores(COMPACT), lambda v: v["test"]["utterances"][3].update(id="other")),
             MeasurementError,
-            ["same test utterances", "s0-3"],
+            ["same test utterances", "s3-0"],
         ),
         (lambda paths: edit(paths.scores(COMPACT), lambda v: v.update(net="other")), MeasurementError, ["another net", "--stage 7"]),
         (
