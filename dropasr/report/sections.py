@@ -88,7 +88,8 @@ def cautions(results: Results) -> list[str]:
         if size.bootstrap_unit == "utterance":
             found.append(f"{test_title(test)} one speaker: intervals draw utterances instead of speakers.")
         elif size.interval == "t":
-            found.append(f"{test_title(test)} {size.speakers} speakers: intervals are Student's t over them, and wide.")
+            wider = "over utterances where that is wider"
+            found.append(f"{test_title(test)} {size.speakers} speakers: intervals are Student's t over them ({wider}), and wide.")
     if results.busy_share > BUSY_SHARE:
         found.append(f"{busy_caution(results.busy_share)} To measure again: remove rtf.json, same command.")
     epochs = {row.label: row.epochs for row in results.rows}
