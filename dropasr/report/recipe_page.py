@@ -80,8 +80,8 @@ def _about(results: RecipeResults) -> list[str]:
         f"Made by `{results.command}`, which ran " + "; ".join(f"`{command}`" for command in results.run_commands) + ".",
         *(f"Hardware: {text}." for text in hardware),
         *(f"Software: {text}." for text in software),
-        f"Code that trained the nets: revision {', '.join(results.git_revisions)}. `rows/` has one file per net and seed; `python -m dropasr table` makes this "
-        "page from them.",
+        f"Code that trained the nets: revision {', '.join(results.git_revisions)}. `rows/` has one file per net and seed; "
+        "`python -m dropasr table` makes this page from them.",
         f"Evaluations on test: {results.test_evaluations}, for {sum(len(row.seeds) for row in results.rows)} nets (rows times seeds).",
     ]
 

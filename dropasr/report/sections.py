@@ -236,7 +236,8 @@ def measurement_section(run: Run, results: Results) -> Iterator[Block]:
             f"RTF: {timing.threads} thread, batch 1, warmed up, {timing.repeats} passes over the same {timing.utterances} test utterances "
             f"({timing.audio_seconds:.1f} s of audio), nets {timing.order}, in an order that changes from pass to pass; sum of times over "
             "sum of durations.",
-            f"Code that trained the nets: revision {', '.join(revisions)}. Evaluations on test in this experiment folder so far: {results.test_evaluations}.",
+            f"Code that trained the nets: revision {', '.join(revisions)}.",
+            f"Evaluations on test in this experiment folder so far: {results.test_evaluations}.",
         ]
     )
     reference = by_name(results)[results.reference]
