@@ -18,4 +18,4 @@ run conf mini_librispeech mini_librispeech "$@"
 export SEEDS=1
 run conf mini_librispeech mini_librispeech "$@" --set train.frame_subsampling=1 --set "experiment.budgets=[0.125]"
 run ctc mini_librispeech_ctc mini_librispeech_chars "$@"
-run ctc mini_librispeech_ctc mini_librispeech_bpe "$@" --set lang.units=bpe
+run ctc_bpe mini_librispeech_ctc mini_librispeech_bpe "$@"
