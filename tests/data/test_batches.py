@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from store_case import random_store
 
 from dropasr.data.batches import FrameSampler, splice, utterance_subsets
 from dropasr.data.store import FrameStore, FrameStoreWriter
@@ -17,12 +18,7 @@ LENGTHS = [1, 7, 2, 30, 11]
 
 @pytest.fixture
 def store(tmp_path: Path) -> FrameStore:
-    generator = np.random.default_rng(5)
-    with FrameStoreWriter(tmp_path / "store", 3, "float16") as writer:
-        for number, length in enumerate(LENGTHS):
-            writer.add(f"u{number}", "s", [], length / 100, generator.standard_normal((length, 3)))
-    np.save(tmp_path / "labels.npy", np.arange(sum(LENGTHS), dtype=np.int16) * 3)
-    return FrameStore.open(tmp_path / "store", labels=tmp_path / "labels.npy")
+    return random_store(tmp_path, LENGTHS, "float16", np.arange(sum(LENGTHS), dtype=np.int16) * 3)
 
 
 def _spliced_by_loop(frames: np.ndarray, left: int, right: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from store_case import random_store
 from toy_models import ToyRecurrent
 
 from dropasr.data.chunks import Chunks, ChunkSampler
@@ -27,11 +28,7 @@ PLACE = np.arange(TOTAL) - OFFSETS[UTTERANCE]
 
 @pytest.fixture
 def store(tmp_path: Path) -> FrameStore:
-    generator = np.random.default_rng(5)
-    with FrameStoreWriter(tmp_path / "store", 3, "float32") as writer:
-        for number, length in enumerate(LENGTHS):
-            writer.add(f"u{number}", "s", [], length / 100, generator.standard_normal((length, 3)))
-    return FrameStore.open(tmp_path / "store")
+    return random_store(tmp_path, LENGTHS)
 
 
 def sampler(store: FrameStore, context: tuple[int, int] = (4, 2), **options) -> ChunkSampler:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from store_case import random_store
 
 from dropasr.data.batches import FrameSampler, splice
 from dropasr.data.sequences import SequenceSampler, TokenSequences
-from dropasr.data.store import FrameStore, FrameStoreWriter
+from dropasr.data.store import FrameStore
 from dropasr.errors import DataError
 
 LENGTHS = [1, 7, 2, 30, 11, 8, 3, 5]
@@ -19,11 +20,7 @@ TOKENS = [[1], [2, 3], [1], [4, 5, 6, 7], [], [3, 3], [2], [9]]
 
 @pytest.fixture
 def store(tmp_path: Path) -> FrameStore:
-    generator = np.random.default_rng(5)
-    with FrameStoreWriter(tmp_path / "store", 3, "float32") as writer:
-        for number, length in enumerate(LENGTHS):
-            writer.add(f"u{number}", "s", [], length / 100, generator.standard_normal((length, 3)))
-    return FrameStore.open(tmp_path / "store")
+    return random_store(tmp_path, LENGTHS)
 
 
 def sampler(store: FrameStore, **options) -> SequenceSampler:
