@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # mini LibriSpeech, pooled to RESULTS.md and results.json here, with the claims: three seeds of the table at every third frame, one seed of a part of it
-# rescored with a larger language model, at every third and at every frame, and with CTC on characters and on word pieces. About five hours per
-# seed on 2 cores, estimated from two of the three budgets of the first one (70 minutes of training, 60 of decoding); rescored 20 and 45
+# rescored with a larger language model, at every third and at every frame, and with CTC on characters and on word pieces. About four hours per
+# seed on 2 cores, estimated from 11 of the 17 nets of seed 2 (preparation 24 minutes, training 65, decoding 50, timing 8); rescored 20 and 45
 # minutes; with CTC about an hour each.
 #
 #   bash recipes/mini_librispeech/run.sh --corpus-dir …/LibriSpeech [options of run.sh]

@@ -12,7 +12,7 @@ from dropasr.data.store import FrameStore, FrameStoreWriter
 
 
 def random_store(folder: Path, lengths: Sequence[int], dtype: str = "float32", labels: Union[np.ndarray, None] = None) -> FrameStore:
-    """Utterances of these lengths with three random features, and `labels` (one per frame) if given, in two new places of `folder`."""
+    """Utterances of these lengths with three random features, and `labels` (one per frame) if given, below `folder`."""
     generator = np.random.default_rng(5)
     with FrameStoreWriter(folder / "store", 3, dtype) as writer:
         for number, length in enumerate(lengths):
