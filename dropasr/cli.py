@@ -102,10 +102,17 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: the package '{error.name}' is not installed. {_INSTALL}", file=sys.stderr)
         return 1
     except Exception as error:
-        if not _disk_full(error):
+        named = error.filename if isinstance(error, OSError) else None
+        if _disk_full(error):
+            where = f" while writing {named}" if named else ""
+            print(f"error: the disk is full{where}. Make room and give the same command again; finished stages are kept.", file=sys.stderr)
+        elif named:
+            print(
+                f"error: {os.fsdecode(named)}: it cannot be read or written ({error.strerror}). Check the path, which may come from an"
+                " option such as --exp-dir or --data-dir, and the permissions.",
+                file=sys.stderr,
+            )
+        else:
             traceback.print_exc()
-            return 1
-        where = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        print(f"error: the disk is full{where}. Make room and give the same command again; finished stages are kept.", file=sys.stderr)
         return 1
     return 0

@@ -66,8 +66,18 @@ def read_json(path: str | Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: the file is missing. Run the stage that makes it (bash run.sh --list shows which).") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: expected a JSON file, found a folder. Check the path.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected JSON, found something else ({error}). Remove the file and run its stage again.") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8; anything else is a DataError that names it."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text, found something else ({error}). Convert the file.") from None
 
 
 def sha256_bytes(data: bytes) -> str:

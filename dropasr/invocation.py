@@ -81,18 +81,24 @@ def load(invocation: Invocation) -> tuple[Config, Paths]:
     return config, Paths(invocation.data_dir, invocation.exp_dir, str(config.model["name"]), invocation.seed, system_folder(config))
 
 
-def check_components(config: Config) -> None:
-    """Check what only models, methods and the search backend know: their options, and which rows may stand together.
+def check_components(config: Config, row: str | None = None) -> None:
+    """Check what only corpora, models, methods and the search backend know: their options, and which rows may stand together.
 
-    Raises ConfigError. Imports torch.
+    `row`: a name that must be that of one. Raises ConfigError. Imports torch.
     """
+    from dropasr.data.corpora import check_corpus_options
+    from dropasr.data.features import make_extractor
     from dropasr.decoding.search import need_lattices
     from dropasr.models import model_options
     from dropasr.stamps import resolved_backend
-    from dropasr.training.rows import check_rows
+    from dropasr.training.rows import check_rows, row_by_name
 
+    check_corpus_options(config.corpus)
+    make_extractor(config.features, config.corpus.sample_rate)
     model_options(config.model)
     check_rows(config)
+    if row is not None:
+        row_by_name(config, row)
     backend = resolved_backend(config)
     if config.needs_lattices and backend == "kaldi":
         raise need_lattices(backend, config.needs_lattices)

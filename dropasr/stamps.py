@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,23 @@ def resolved_backend(config: Config) -> str:
     return config.decode.backend if config.decode.backend != "auto" else "".join(installed_backends()[:1])
 
 
-def folder_fingerprint(folder: str | Path) -> str:
-    """Hash of the names, sizes and modification times below a folder; ConfigError when it does not exist."""
+def folder_fingerprint(folder: str | Path, written: Iterable[Path] = ()) -> str:
+    """Hash of the names, sizes and modification times below a folder, the folders `written` (by stages) left out.
+
+    ConfigError where the folder does not exist, or is one of those.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError(f"corpus.corpus_dir: expected a folder with the corpus, but '{folder}' is not one. Give --corpus-dir DIR.")
+    folder, own = folder.resolve(), {str(path.resolve()) for path in written}
+    if str(folder) in own:
+        raise ConfigError(
+            f"corpus.corpus_dir: '{folder}' is also where this run writes, so the corpus would change with each stage. "
+            "Give --data-dir and --exp-dir other folders; they may lie below the corpus."
+        )
     entries = []
-    for place, _, names in os.walk(folder):
+    for place, below, names in os.walk(folder):
+        below[:] = [name for name in below if os.path.join(place, name) not in own]
         for name in names:
             path = os.path.join(place, name)
             state = os.lstat(path)
@@ -206,7 +216,9 @@ class Stamps:
             elif isinstance(value, list):
                 result[name] = [_file_fingerprint(name, file) for file in value]
         if result.get("corpus.corpus_dir"):
-            result["files of corpus.corpus_dir"] = folder_fingerprint(result["corpus.corpus_dir"])
+            result["files of corpus.corpus_dir"] = folder_fingerprint(
+                result["corpus.corpus_dir"], (self.paths.data_dir, self.paths.exp_dir)
+            )
         for name in [name for name in result if name.startswith("corpus.options.")]:
             path = REPOSITORY / str(result[name])
             if isinstance(result[name], str) and path.exists():

@@ -5,6 +5,8 @@ It runs where ONNX Runtime, kaldi-native-fbank, kaldi-decoder, kaldifst, soundfi
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -121,6 +123,9 @@ def run(argv: Sequence[str], base: Path) -> None:
     if request is None:
         print(help_text())
         return
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     from dropasr.runtime.recogniser import load
 
     recogniser = load(request.package, request.engine, request.threads)
@@ -131,7 +136,8 @@ def run(argv: Sequence[str], base: Path) -> None:
     failed = total = 0
     for name in request.inputs:
         try:
-            files += find([name], base, request.recursive)
+            with _named(name):
+                files += find([name], base, request.recursive)
         except DataError as error:
             failed, total = failed + 1, total + 1
             _tell("error", str(error))
@@ -139,14 +145,28 @@ def run(argv: Sequence[str], base: Path) -> None:
     statistics = recogniser.speaker_statistics([path for _, path in files], request.channel) if request.one_speaker else None
     for name, path in files:
         total += 1
+        lines = _file(recogniser, request, name, path, alone, statistics)
         try:
-            for line in _file(recogniser, request, name, path, alone, statistics):
+            while True:
+                with _named(name):
+                    line = next(lines, None)
+                if line is None:
+                    break
                 _say(line)
         except DropasrError as error:
             failed += 1
             _fail(request, name, str(error))
     if failed:
         raise DataError(f"{failed} of {total} files could not be transcribed; each is named above.")
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """What the system says of a file or folder becomes a DataError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{name}: it cannot be read ({error.strerror or error}). Check its name and permissions.") from None
 
 
 def _file(recogniser: Recogniser, request: Request, name: str, path: Path, alone: bool, statistics: object) -> Iterator[str]:

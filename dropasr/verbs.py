@@ -10,12 +10,17 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dropasr import log
 from dropasr.errors import UsageError
 from dropasr.invocation import check_components, load
-from dropasr.options import OPTIONS, REPOSITORY, Invocation, Option
+from dropasr.options import OPTIONS, REPOSITORY, Invocation, Option, whole_number
 from dropasr.stages import BY_VERB, STAGES, Stage, list_text
+
+if TYPE_CHECKING:
+    from dropasr.config import Config
+    from dropasr.paths import Paths
 
 logger = log.get_logger(__name__)
 
@@ -47,8 +52,10 @@ def _plan(invocation: Invocation) -> None:
     from dropasr.stamps import Stamps
 
     config, paths = load(invocation)
-    check_components(config)
+    check_components(config, invocation.row)
     stamps = Stamps(config, paths)
+    for stage in STAGES:
+        stamps.parts(stage)  # refuses files that are missing, before anything is computed
     print(f"{config.corpus.name}: data in {_short(paths.data_dir)}, experiment in {_short(paths.system_home)}")
     for stage in STAGES:
         if invocation.stage <= stage.number <= invocation.stop_stage:
@@ -112,8 +119,10 @@ def _row(invocation: Invocation) -> None:
         raise UsageError("the name of the row is missing: expected python -m dropasr row --row NAME, such as svd@0.125.")
     from dropasr.stamps import Stamps, lock_folder
     from dropasr.training.jobs import train_one
+    from dropasr.training.rows import row_by_name
 
     config, paths = load(invocation)
+    row_by_name(config, invocation.row)
     stamps, stage = Stamps(config, paths), BY_VERB["train"]
     log.setup(paths.logs / f"row-{invocation.row}.log")
     with stamps.locked(stage, beside_others=True), lock_folder(paths.net(invocation.row), shared=False):
@@ -149,6 +158,19 @@ def _rates(invocation: Invocation) -> None:
         search_rates(config, paths, folder / "families.yaml", target, invocation.nj)
 
 
+def _check_row(config: Config, paths: Paths, row: str, scored: bool = True) -> None:
+    """Refuse a row whose data, net or scores are not of this configuration, which is to describe it."""
+    from dropasr.stamps import Stamps
+    from dropasr.training.evaluate import check_scored, check_trained
+    from dropasr.training.rows import row_by_name
+
+    row_by_name(config, row)
+    Stamps(config, paths).check_inputs(BY_VERB["train"])
+    check_trained(config, paths, row)
+    if scored:
+        check_scored(config, paths, row)
+
+
 def _greedy(invocation: Invocation) -> None:
     """Print what the best unit of every frame says, beside the words that were spoken."""
     if not invocation.arguments:
@@ -156,6 +178,7 @@ def _greedy(invocation: Invocation) -> None:
     from dropasr.training.greedy import show
 
     config, paths = load(invocation)
+    _check_row(config, paths, invocation.arguments[0], scored=False)
     for line in show(config, paths, invocation.arguments[0]):
         print(line)
 
@@ -169,7 +192,9 @@ def _compact_net(invocation: Invocation) -> None:
     default = REPOSITORY / "exp" / invocation.conf.stem
     folder = None if invocation.exp_dir == default else invocation.exp_dir
     path = (invocation.base / invocation.arguments[0]).resolve()
-    compact_net(path, invocation.own.get("--budget", [None])[-1], invocation.method, invocation.seed, invocation.settings, folder)
+    own = invocation.own
+    epochs = whole_number(own, "--epochs", 10, 1) if "--epochs" in own else None
+    compact_net(path, own.get("--budget", [None])[-1], invocation.method, invocation.seed, invocation.settings, folder, epochs)
 
 
 def _budget(invocation: Invocation) -> None:
@@ -198,6 +223,7 @@ def _package(invocation: Invocation) -> None:
     from dropasr.runtime.packaging import write_bundle, write_package
 
     config, paths = load(invocation)
+    _check_row(config, paths, row)
     log.setup()
     write = write_bundle if "--bench" in invocation.own else write_package
     write(config, paths, row, folder, lambda *target: export(*target, licence=licence))
@@ -209,6 +235,7 @@ def _export(invocation: Invocation) -> None:
     from dropasr.runtime.export import export
 
     config, paths = load(invocation)
+    _check_row(config, paths, row)
     log.setup()
     exported = export(config, paths, row, folder, licence)
     print(f"{folder}: {', '.join(sorted(exported.files))}, model.json")
@@ -267,7 +294,7 @@ VERBS = {
         "FILE.yaml: remove units of a net of your own until it meets --budget",
         1,
         takes=_only("--method", "--seed", "--exp-dir", "--set"),
-        own=(BUDGET,),
+        own=(BUDGET, Option("--epochs", "N", "passes over the data (default: epochs of the YAML)")),
     ),
     "row": Verb(_row, "train the one net of the table that --row names", takes=OPTIONS),
     "jobs": Verb(_jobs, "print a command for every net of the table that is not trained yet"),

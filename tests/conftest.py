@@ -52,11 +52,12 @@ def corpora() -> Path:
 
 @pytest.fixture
 def tiny_yaml(tmp_path: Path) -> Callable[..., Path]:
-    """Write a small configuration and return its path; `extra` is YAML text appended to it."""
+    """Write a small configuration and return its path; `extra` is YAML text, sections in place of TINY's or beside them."""
 
     def write(extra: str = "", name: str = "tiny.yaml") -> Path:
+        own = {line.partition(":")[0] for line in extra.splitlines()}
         path = tmp_path / name
-        path.write_text(TINY + extra, encoding="utf-8")
+        path.write_text("".join(line for line in TINY.splitlines(True) if line.partition(":")[0] not in own) + extra, encoding="utf-8")
         return path
 
     return write

@@ -32,8 +32,24 @@ def test_the_plan_tells_what_is_to_do(experiment: Experiment, calls: list[str], 
         ["train", "to do: train.epochs 2 → 5"],
         ["compact", "to do: stage train changed, train.epochs 2 → 5"],
     ]
-    assert command(experiment, "plan", "--set", "model.widht=5") == 2
-    assert "did you mean 'width'" in capsys.readouterr().err
+    for wrong, words in (
+        (("--set", "model.widht=5"), "did you mean 'width'"),
+        (("--row", "densy"), "no row 'densy'"),
+        (("--set", "lang.lexicon=none.txt", "--exp-dir", "new", "--data-dir", "new"), "lang.lexicon: there is no file"),
+        (("--set", "corpus.prepare=lhotse:ysno"), "did you mean"),
+        (("--set", "features.frame_shift=0"), "features.frame_shift"),
+    ):
+        assert command(experiment, "plan", *wrong) == 2
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["export", "package", "greedy"])
+def test_what_describes_a_row_wants_the_configuration_that_made_it(experiment, calls, capsys: pytest.CaptureFixture[str], verb: str):
+    more = [] if verb == "greedy" else ["out"]
+    assert command(experiment, verb, "densy", *more) == 2 and "no row 'densy'" in capsys.readouterr().err
+    experiment.run()
+    assert command(experiment, verb, "dense", *more, "--set", "features.low_freq=100") == 1
+    assert "what stage 2 (features) made is not for this configuration: features.low_freq 20.0 → 100" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -41,6 +57,7 @@ def test_the_plan_tells_what_is_to_do(experiment: Experiment, calls: list[str], 
     [
         (DropasrError("x.wav: truncated"), 1, "error: x.wav: truncated\n"),
         (OSError(28, "No space left on device", "exp/a"), 1, "error: the disk is full while writing exp/a."),
+        (NotADirectoryError(20, "Not a directory", "exp/a"), 1, "error: exp/a: it cannot be read or written (Not a directory)."),
         (RuntimeError("I/O error: No space left on device"), 1, "error: the disk is full."),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ZeroDivisionError("bug"), 1, "Traceback"),
@@ -89,7 +106,7 @@ def test_every_verb_lists_the_options_that_it_takes(capsys: pytest.CaptureFixtur
     for verb in VERBS:
         assert main([verb, "--help"]) == 0
         shown[verb] = {word for line in capsys.readouterr().out.splitlines() for word in line.split()[:1] if word.startswith("--")}
-    assert shown["compact-net"] == {"--budget", "--method", "--seed", "--exp-dir", "--set", "--list", "--help"}
+    assert shown["compact-net"] == {"--budget", "--epochs", "--method", "--seed", "--exp-dir", "--set", "--list", "--help"}
     assert shown["table"] == {"--list", "--help"}
     assert [verb for verb in VERBS if "--row" in shown[verb]] == ["plan", "row"]
     assert shown["collect"] == shown["train"] == shown["plan"] - {"--row"}, "what run.sh took serves for collect, too"

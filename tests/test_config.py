@@ -85,6 +85,12 @@ def test_every_method_loads(path: Path):
         ("", ["lang.order=3", "lang.prune_to=[5]"], ["prune_to", "expected 2 numbers", "[5]"]),
         ("", ["lang.prune_to=[5, 5]", "lang.texts=[a]", "lang.arpa=b"], ["arpa", "lang.texts"]),
         ("experiment: {budgets: [2]}\n", [], ["budgets", "between 0 and 1"]),
+        ("experiment: {budgets: [0.25, 0.250000001]}\n", [], ["experiment.budgets: 0.25 stands 2 times"]),
+        ("experiment: {large: [dense, dense]}\n", [], ["experiment.large: dense stands 2 times"]),
+        ("model: lstm\n", [], ["tiny.yaml: model: expected a section", "'name: lstm'", "found 'lstm'"]),
+        ("models: lstm\n", [], ["tiny.yaml: models: expected a section", "found 'lstm'"]),
+        ("decode: {beam: 3}\ndecode: {max_active: 20}\n", [], ["tiny.yaml", "'decode' stands twice"]),
+        ("decode: {beam: 3, beam: 4}\n", [], ["tiny.yaml", "'beam' stands twice"]),
         ("", ["decode.ctc_scales=[0.5,0]"], ["decode.ctc_scales", "above 0", "[0.5, 0.0]"]),
         ("", ["decode.rescore=nbest"], ["decode.rescore", "set lang.rescore true"]),
         ("", [*RESCORED, "decode.backend=kaldi"], ["decode.rescore", "no lattices", "decode.backend k2"]),
@@ -98,6 +104,10 @@ def test_wrong_values_are_named(tiny_yaml, extra: str, settings: list[str], word
     with pytest.raises(ConfigError) as caught:
         load_config(tiny_yaml(extra), settings=settings)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_an_empty_section_says_nothing(tiny_yaml):
+    assert load_config(tiny_yaml("decode:\n")) == load_config(tiny_yaml())
 
 
 def test_a_misspelt_key_of_a_model_or_method_is_refused(tiny_yaml):

@@ -213,6 +213,18 @@ def test_a_new_recording_in_the_corpus_folder_redoes_all(experiment: Experiment,
         experiment.to_do(f"corpus.corpus_dir={folder}/none")
 
 
+def test_what_stages_write_below_the_corpus_is_no_part_of_it(experiment: Experiment, calls: list[str]):
+    """As where data directories of Kaldi lie in `data`, which is also where data/NAME is made."""
+    corpus = experiment.folder
+    (corpus / "a.wav").write_bytes(b"a")
+    experiment.run(f"corpus.corpus_dir={corpus}")
+    assert experiment.to_do(f"corpus.corpus_dir={corpus}") == []
+    (corpus / "b.wav").write_bytes(b"b")
+    assert experiment.to_do(f"corpus.corpus_dir={corpus}") == list(range(1, 10))
+    with pytest.raises(ConfigError, match="also where this run writes"):
+        experiment.to_do(f"corpus.corpus_dir={corpus / 'exp'}")
+
+
 def test_missing_inputs_name_the_stage_that_makes_them(experiment: Experiment, calls: list[str]):
     words = r"stage 7 \(decode\): its inputs are missing: stage 1 \(data\) makes them .*--stage 1 --stop-stage 7"
     with pytest.raises(StageError, match=words):

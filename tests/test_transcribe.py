@@ -85,6 +85,16 @@ def test_files_at_fault_are_named_and_the_others_transcribed(folder, package, ca
     assert "stereo.wav: the mean of 2 channels" in said and "4 of 6 files could not be transcribed" in said
 
 
+def test_what_the_system_refuses_is_told_and_the_others_transcribed(folder, package, capsys):
+    odd, long = os.fsdecode(b"caf\xe9.wav"), "x" * 300 + ".wav"
+    (folder / odd).write_bytes((folder / "a.wav").read_bytes())
+    command = [sys.executable, "-m", "dropasr", "transcribe", long, odd, "a.wav", "--package", package]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 1 and [line.partition(b"\t")[2] for line in done.stdout.splitlines()] == [b"LOW HIGH"] * 2
+    assert f"error: {long}: it cannot be read (File name too long)" in done.stderr.decode()
+    assert b"1 of 3 files could not be transcribed" in done.stderr and b"Traceback" not in done.stderr
+
+
 def test_streams(folder, package, capsys):
     code, lines, _ = transcribe(capsys, "a.wav", "--stream", "--package", package, "--format", "json")
     values = [json.loads(line) for line in lines]

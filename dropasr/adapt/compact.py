@@ -58,6 +58,10 @@ def compact(
     """
     adapter = Adapter.of(net, layers, factory)
     wanted = parse_budget(budget)
+    if "epochs" in (train or {}):
+        raise ConfigError(
+            "train.epochs: the passes over the data are not an option of `train` here. Give `epochs` (compact-net: --epochs)."
+        )
     settings = parse_options(TrainConfig, {**(train or {}), "epochs": epochs}, "train")
     with _home(folder) as home, _module_as_it_was(adapter.module):
         job = _job(adapter, data, dev, criterion, method, options or {}, settings, home, seed, say)

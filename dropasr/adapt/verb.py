@@ -109,7 +109,13 @@ def _padded(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def compact_net(
-    path: Path, budget: Union[str, None], method: Union[str, None], seed: int, settings: tuple[str, ...], folder: Union[Path, None]
+    path: Path,
+    budget: Union[str, None],
+    method: Union[str, None],
+    seed: int,
+    settings: tuple[str, ...],
+    folder: Union[Path, None],
+    epochs: Union[int, None] = None,
 ) -> Compacted:
     """Compact the net of a YAML; what is given beside it comes first. Writes compacted.safetensors and compacted.json."""
     values = read_layers(path)
@@ -127,7 +133,7 @@ def compact_net(
         data[0],
         budget=budget or options.budget,
         method=method or options.method,
-        epochs=options.epochs,
+        epochs=epochs or options.epochs,
         dev=data[1] if len(data) > 1 else None,
         layers=options.layers,
         train=options.train,

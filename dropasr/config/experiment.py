@@ -53,6 +53,11 @@ class ExperimentConfig(Options):
         bad = [budget for budget in self.budgets if not 0 < budget < 1]
         if bad:
             raise ValueError(f"experiment.budgets: expected shares between 0 and 1, found {bad}")
+        for key in ("large", "small", "compact", "budgets"):
+            names = [f"{value:g}" if key == "budgets" else value for value in getattr(self, key)]
+            twice = [name for name in names if names.count(name) > 1]
+            if twice:
+                raise ValueError(f"experiment.{key}: {twice[0]} stands {names.count(twice[0])} times; rows need names of their own")
         return self
 
 

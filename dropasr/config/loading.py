@@ -114,10 +114,24 @@ def _without_sharing(value: Any) -> Any:
     return [_without_sharing(item) for item in value] if isinstance(value, list) else value
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a mapping that has one key twice, of which YAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' stands twice; put both together", key.start_mark
+                )
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read one YAML file whose top level is a mapping."""
     try:
-        value = _without_sharing(yaml.safe_load(path.read_text(encoding="utf-8")))
+        value = _without_sharing(yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys))
     except FileNotFoundError:
         siblings = [other.stem for other in path.parent.glob("*.yaml")]
         raise ConfigError(f"{path}: no such configuration{nearest(path.stem, siblings)}.") from None
@@ -128,6 +142,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected 'section: …' lines, found {type(value).__name__}.")
     return value
+
+
+def _check_sections(path: Path, values: dict[str, Any]) -> None:
+    """Refuse a section of a configuration that is no mapping; an empty one becomes an empty mapping."""
+    for key, value in values.items():
+        if value is None:
+            values[key] = {}
+        elif not isinstance(value, dict):
+            example = "name: lstm" if key == "model" else "key: value"
+            raise ConfigError(f"{path}: {key}: expected a section with lines such as '{example}', found {value!r}.")
 
 
 def _over(values: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
@@ -229,7 +253,8 @@ def load_config(
     path = Path(path)
     layers = [layer for file in (path, *overlays) for layer in _layers(Path(file))]
     values: dict[str, Any] = {}
-    for _, sections in layers:
+    for source, sections in layers:
+        _check_sections(source, sections)
         values = _over(sections, values)
     if model is not None and (values.get("model") or {}).get("name", "feedforward") != model:
         # The options of another model go; those of --set are meant for this one.

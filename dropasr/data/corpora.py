@@ -134,6 +134,14 @@ def parse_corpus_options(corpus: CorpusConfig) -> Options:
     return parse_options(kind, corpus.options, f"corpus.options ({corpus.prepare})")
 
 
+def check_corpus_options(corpus: CorpusConfig) -> None:
+    """Raise ConfigError where there is no such recipe or script, or it does not have these options."""
+    parse_corpus_options(corpus)
+    kind, _, recipe = corpus.prepare.partition(":")
+    if kind == "lhotse":
+        lhotse_recipe.find(recipe, "prepare")
+
+
 def _write_cuts(split: Split, path: Path) -> None:
     """Write cuts as lhotse does (JSON lines), with the same bytes for the same cuts."""
     with atomic_path(path) as temporary:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dropasr.errors import DataError
+from dropasr.files import read_lines
 
 if TYPE_CHECKING:
     from lhotse import Recording, RecordingSet, SupervisionSet
@@ -27,7 +28,7 @@ def read_table(path: Path, required: bool = True) -> dict[str, str]:
             raise DataError(f"{path}: no such file. {_LAYOUT}")
         return {}
     table: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         key, _, value = line.strip().replace("\t", " ").partition(" ")
         if not key:
             raise DataError(f"{path}, line {number}: expected `KEY VALUE`, found an empty line. Remove it.")

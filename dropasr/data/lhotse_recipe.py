@@ -53,7 +53,8 @@ class LhotseOptions(Options):
         return {name: parts for name, parts in named.items() if parts}
 
 
-def _recipe(name: str, verb: str) -> Any:
+def find(name: str, verb: str) -> Any:
+    """`prepare_NAME` or `download_NAME` of lhotse. Raises ConfigError where it has none."""
     import lhotse.recipes
 
     function = getattr(lhotse.recipes, f"{verb}_{name}", None)
@@ -66,7 +67,7 @@ def _recipe(name: str, verb: str) -> Any:
 def _download(corpus: CorpusConfig, options: LhotseOptions, name: str, folder: Path) -> Path:
     _LOG.info("Downloading %s to %s", corpus.name, folder)
     try:
-        return Path(_recipe(name, "download")(folder, **options.download) or folder)
+        return Path(find(name, "download")(folder, **options.download) or folder)
     except (OSError, RuntimeError, EOFError) as error:
         raise DataError(
             f"corpus {corpus.name}: lhotse's download_{name} to {folder} failed ({type(error).__name__}: {error}). "
@@ -79,7 +80,7 @@ def load(corpus: CorpusConfig, options: LhotseOptions, name: str, folder: Path, 
 
     Raises DataError where the corpus cannot be had or does not have the publisher's layout, ConfigError for an unknown recipe or part.
     """
-    function = _recipe(name, "prepare")
+    function = find(name, "prepare")
     root = Path(corpus.corpus_dir).expanduser() if corpus.corpus_dir is not None else _download(corpus, options, name, folder)
     if options.folder and (root / options.folder).is_dir():
         root = root / options.folder

@@ -59,6 +59,8 @@ class FrameStoreWriter:
         self.num_features = num_features
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._about = {"sample_rate": sample_rate, "frame_shift": frame_shift, "normalisation": normalisation}
+        for left in self.folder.glob(f".{FRAMES}.*.tmp"):
+            left.unlink()  # of a process that was killed: no two write the same store
         self._temporary = self.folder / f".{FRAMES}.{os.getpid()}.tmp"
         self._file = open(self._temporary, "wb")
         self._file.write(_npy_header(self._dtype, 0, num_features))
@@ -142,17 +144,23 @@ class FrameStoreWriter:
 
     def abort(self) -> None:
         """Remove what was written so far; an older store in the folder stays as it was."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:  # closing writes what is left, which fails on a full disk
+            self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> FrameStoreWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
+        if kind is not None:
             self.abort()
+            return
+        try:
+            self.close()
+        except BaseException:
+            self.abort()
+            raise
 
 
 class FrameStore:

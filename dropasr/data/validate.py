@@ -13,12 +13,15 @@ from dropasr.config import CorpusConfig
 from dropasr.data.audio import check_audio
 from dropasr.data.text import Normaliser
 from dropasr.errors import DataError
+from dropasr.files import read_lines
 
 if TYPE_CHECKING:
     from lhotse import MonoCut, RecordingSet, SupervisionSegment, SupervisionSet
 
 _TOLERANCE = 0.001
 """Seconds by which a supervision may pass the end of its recording: manifests round times to milliseconds."""
+_SHORTEST = 0.05
+"""Seconds of an utterance: a frame of features at twice the speed, the highest of `features.speed_perturb`."""
 
 
 @dataclass
@@ -62,7 +65,7 @@ def read_words(lexicon: str | Path | dict[str, str]) -> set[str]:
     if isinstance(lexicon, dict):
         return {str(word) for word in lexicon}
     try:
-        lines = Path(lexicon).read_text(encoding="utf-8").splitlines()
+        lines = read_lines(Path(lexicon))
     except FileNotFoundError:
         raise DataError(f"lang.lexicon: {lexicon}: no such file. Expected lines `WORD PHONE PHONE …`; correct the path.") from None
     return {line.split()[0] for line in lines if line.strip()}
@@ -88,10 +91,11 @@ def _check_supervision(split: str, supervision: SupervisionSegment, recordings: 
         raise DataError(
             f"{where}: expected a channel of {recording.channel_ids} (recording '{recording.id}'), found {supervision.channel}. Correct it."
         )
-    if supervision.duration <= 0 or supervision.start < 0 or supervision.end > recording.duration + _TOLERANCE:
+    inside = supervision.start >= 0 and supervision.end <= recording.duration + _TOLERANCE  # false for what is no number
+    if not inside or supervision.duration < _SHORTEST:
         raise DataError(
-            f"{where}: expected a time within 0 to {recording.duration:.3f} s (recording '{recording.id}'), "
-            f"found {supervision.start:.3f} to {supervision.end:.3f} s. Correct the segment."
+            f"{where}: expected a time within 0 to {recording.duration:.3f} s (recording '{recording.id}') of at least {_SHORTEST} s, "
+            f"found {supervision.start:.3f} to {supervision.end:.3f} s. Correct or remove the segment."
         )
 
 

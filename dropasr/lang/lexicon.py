@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dropasr.errors import DataError
-from dropasr.files import write_text
+from dropasr.files import read_lines, write_text
 
 SILENCE = "SIL"
 """The phone of silence; it may also be the pronunciation of a word, such as `<SIL> SIL`."""
@@ -62,11 +62,9 @@ class Lexicon:
         """Read lines `WORD PHONE PHONE …`; empty lines and lines that begin with `;;;` are skipped. Raises DataError with the line."""
         path = Path(path)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_lines(path)
         except FileNotFoundError:
             raise DataError(f"{path}: the lexicon is missing. Set lang.lexicon, or run the stage that makes it.") from None
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: expected UTF-8 text ({error}). Convert the lexicon.") from None
         pairs = []
         for number, line in enumerate(lines, start=1):
             if not line.strip() or line.startswith(";;;"):

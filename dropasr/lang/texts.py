@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -32,8 +33,10 @@ def read_sentences(path: Path, normalise: Callable[[str], str] | None = None) ->
         with opener(path, "rt", encoding="utf-8") as file:
             lines = (line if normalise is None else normalise(line) for line in file)
             return [words for words in ([sys.intern(word) for word in line.split()] for line in lines) if words]
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected UTF-8 text, one sentence a line ({error}). Convert the file.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: expected text packed by gzip, found something else or a damaged file ({error}). Replace it.") from None
 
 
 def _runs(sentence: Sequence[str], length: int) -> Iterable[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,12 +75,12 @@ class AudioFile:
         import soundfile
 
         try:
-            with soundfile.SoundFile(str(self.path)) as file:
+            with soundfile.SoundFile(os.fsencode(self.path)) as file:
                 yield file
         except (RuntimeError, OSError, TypeError) as error:  # TypeError: a headerless format (.raw)
             with open(self.path, "rb") as opened:
                 head = opened.read(4)
-            if head in _MAGIC or head[:3] == b"ID3":
+            if _has_header(head):
                 what = f"audio that cannot be decoded ({' '.join(str(error).split())}): it is damaged or truncated"
             else:
                 what = "something else" + (" (text)" if _is_text(self.path) else "")
@@ -130,6 +131,11 @@ def _ends_early(path: Path) -> bool:
     return page < 0 or len(tail) < page + 6 or not tail[page + 5] & 4
 
 
+def _has_header(head: bytes) -> bool:
+    """Whether a file of known audio format begins with these four bytes."""
+    return head in _MAGIC or head[:3] == b"ID3"
+
+
 def _is_text(path: Path) -> bool:
     with open(path, "rb") as file:
         head = file.read(4096)
@@ -141,13 +147,17 @@ def _is_text(path: Path) -> bool:
 def raw_blocks(stream: BinaryIO, rate: int, sample_rate: int, seconds: float) -> Iterator[np.ndarray]:
     """Samples, float32 `(S,)`, of a stream of raw 16-bit little-endian integers of one channel at `rate` Hz, about `seconds` at a time.
 
-    Raises DataError where the stream ends within a sample or has none.
+    Raises DataError where the stream ends within a sample, has none, or begins as a file does.
     """
     resampler = None if rate == sample_rate else Resampler(rate, sample_rate)
     rest, received = b"", 0
     read = getattr(stream, "read1", stream.read)  # what is there, without waiting for more
     while data := read(2 * max(1, int(seconds * rate))):
         data, received = rest + data, received + len(data)
+        if received == len(data) >= 4 and _has_header(data[:4]):
+            raise DataError(
+                "standard input: expected raw 16-bit samples, found an audio file with a header. Give the file by its name, or convert it."
+            )
         whole = len(data) // 2 * 2
         data, rest = data[:whole], data[whole:]
         samples = np.frombuffer(data, "<i2").astype(np.float32) / 32768

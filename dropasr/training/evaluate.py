@@ -25,7 +25,7 @@ from dropasr.log import get_logger, progress
 from dropasr.paths import Paths
 from dropasr.training.decode_parts import Part, decode_part, make_prior
 from dropasr.training.row_evaluation import RowEvaluation, evaluation_sets, net_identity
-from dropasr.training.rows import is_trained
+from dropasr.training.rows import is_trained, row_by_name
 
 logger = get_logger(__name__)
 NAMED = 8
@@ -60,14 +60,40 @@ def is_scored(paths: Paths, row: Row, identity: str) -> bool:
     return (figures.get("net"), figures.get("decoding")) == (net_identity(paths, row.name), identity)
 
 
+def check_trained(config: Config, paths: Paths, name: str) -> None:
+    """Raise ConfigError where there is no row `name`, StageError where its net is not there or was trained with other options.
+
+    For what describes a finished row by a configuration, which must then be the one that the row was made with.
+    """
+    row = row_by_name(config, name)
+    if not is_trained(config, paths, row):
+        raise StageError(
+            f"{paths.net(name)}: no finished net '{name}' of this configuration. Give the options that it was trained with (--conf, --set,"
+            f" --seed, --exp-dir …), or train it: bash run.sh --stop-stage {_training_stage(row)}."
+        )
+
+
+def check_scored(config: Config, paths: Paths, name: str) -> None:
+    """Raise StageError where the scores of a trained row are not there, or not of this configuration of decoding."""
+    if not is_scored(paths, row_by_name(config, name), decoding_identity(config, paths)):
+        raise StageError(
+            f"{paths.scores(name)}: no scores of the row '{name}' for its present net and this configuration of decoding, so its"
+            " acoustic scale is not known. Run: bash run.sh --stage 7 --stop-stage 7 with the options of this command."
+        )
+
+
+def _training_stage(row: Row) -> int:
+    return 6 if row.kind == "compact" else 5
+
+
 def decode(config: Config, paths: Paths, nj: int) -> None:
     """Stage 7: evaluate the rows that have no scores for this configuration, in `nj` processes."""
     wanted = rows(config)
     for row in wanted:
         if not is_trained(config, paths, row):
-            stage = 6 if row.kind == "compact" else 5
             raise StageError(
-                f"{paths.net(row.name)}: no finished net '{row.name}' of this configuration. Run: bash run.sh --stage {stage}."
+                f"{paths.net(row.name)}: no finished net '{row.name}' of this configuration. Run:"
+                f" bash run.sh --stage {_training_stage(row)}."
             )
     provide_own_graph(config, paths)
     identity = decoding_identity(config, paths)

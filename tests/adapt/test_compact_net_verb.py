@@ -77,6 +77,13 @@ def test_the_verb_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert message.startswith("error: ") and all(word in message for word in words), message
 
 
+def test_epochs_have_an_option_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = files(tmp_path)
+    assert main(["compact-net", str(path), "--set", "train.epochs=2"]) == 2 and "Give `epochs`" in capsys.readouterr().err
+    assert main(["compact-net", str(path), "--budget", "macs=1/2", "--epochs", "1"]) == 0
+    assert "epoch 1/1" in capsys.readouterr().out
+
+
 def test_the_verb_wants_a_file_and_others_no_budget(capsys: pytest.CaptureFixture[str]):
     assert main(["compact-net"]) == 2 and "FILE.yaml" in capsys.readouterr().err
     assert main(["list", "--budget", "macs=1/8"]) == 2 and "belongs to budget and compact-net" in capsys.readouterr().err

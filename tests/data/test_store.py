@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,6 +120,22 @@ def test_an_interrupted_writer_leaves_the_old_store(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     np.testing.assert_array_equal(FrameStore.open(tmp_path, verify=True).utterance("c"), frames["c"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.npy", "index.json", "normalisation.npz"]
+
+
+def test_a_full_disk_and_a_killed_writer_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".frames.npy.999999.tmp").write_bytes(b"of a process that was killed")
+    writer = FrameStoreWriter(tmp_path, 4)
+    assert [path.name for path in tmp_path.iterdir()] == [f".frames.npy.{os.getpid()}.tmp"]
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    file = writer._file
+    with pytest.raises(OSError, match="No space left"), writer:
+        writer.add("x", "anna", [], 0.1, np.ones((7, 4)))
+        monkeypatch.setattr(writer, "_file", SimpleNamespace(seek=file.seek, write=file.write, flush=full, close=full))
+    file.close()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,9 @@ def test_repeated_and_unmatched_ids(corpus: Corpus) -> None:
 def test_segment_outside_its_recording(corpus: Corpus) -> None:
     corpus.supervisions[0].duration = 0.6
     corpus.refused("'utt1'", "expected a time within 0 to 0.500 s", "found 0.000 to 0.600 s")
+    for wrong in (0.03, float("nan")):
+        corpus.supervisions[0].duration = wrong
+        corpus.refused("'utt1'", "of at least 0.05 s", f"found 0.000 to {wrong:.3f} s")
     corpus.supervisions[0].duration, corpus.supervisions[0].channel = 0.5, 1
     corpus.refused("'utt1'", "expected a channel of [0]", "found 1")
 
@@ -254,3 +257,6 @@ def test_words_of_a_lexicon(tmp_path: Path) -> None:
     assert read_words(tmp_path / "lexicon.txt") == {"A", "B"} == read_words({"A": "AX", "B": "B IY"})
     with pytest.raises(DataError, match="no such file"):
         read_words(tmp_path / "other.txt")
+    (tmp_path / "latin1.txt").write_text("É EY\n", encoding="latin-1")
+    with pytest.raises(DataError, match="latin1.txt: expected UTF-8 text"):
+        read_words(tmp_path / "latin1.txt")

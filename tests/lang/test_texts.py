@@ -37,7 +37,10 @@ def test_files_that_are_no_text(tmp_path: Path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe")
     (tmp_path / "b.gz").write_bytes(b"not packed")
     (tmp_path / "c.gz").write_bytes(gzip.compress(b"cut off " * 1000)[:-12])
-    for name in ("a.txt", "b.gz", "c.gz"):
+    packed = bytearray(gzip.compress(b"cut off " * 1000))
+    packed[10] |= 6  # the kind of the first block: there is none of this number
+    (tmp_path / "d.gz").write_bytes(packed)
+    for name in ("a.txt", "b.gz", "c.gz", "d.gz"):
         with pytest.raises(DataError, match=name):
             read_sentences(tmp_path / name)
 

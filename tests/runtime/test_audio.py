@@ -96,6 +96,9 @@ def test_raw_samples_of_standard_input(samples):
         list(raw_blocks(io.BytesIO(data + b"x"), RATE, RATE, 0.3))
     with pytest.raises(DataError, match="found none"):
         list(raw_blocks(io.BytesIO(b""), RATE, RATE, 0.3))
+    for head in (b"RIFF", b"fLaC", b"OggS", b"ID3\x04"):
+        with pytest.raises(DataError, match="an audio file with a header"):
+            list(raw_blocks(io.BytesIO(head + data), RATE, RATE, 0.3))
 
 
 def test_suffixes_of_audio():

@@ -15,7 +15,7 @@ from dropasr.config import load_config, rows, system_folder
 from dropasr.data.store import FrameStore
 from dropasr.decoding.likelihoods import log_likelihoods, log_posteriors, mean_posterior
 from dropasr.decoding.search import PLAIN, Weights, load_search
-from dropasr.errors import ConfigError, MeasurementError
+from dropasr.errors import ConfigError, MeasurementError, StageError
 from dropasr.files import read_json, sha256_file, write_json
 from dropasr.lang.graph import make_transducers
 from dropasr.lang.graph_build import FILE_NAMES, build_graphs
@@ -71,6 +71,21 @@ def here(monkeypatch):
 @pytest.fixture
 def experiment(tiny_yaml, tmp_path) -> Experiment:
     return Experiment(tmp_path, tiny_yaml())
+
+
+def test_rows_of_another_configuration_are_told_apart(experiment, here):
+    config = experiment.config()
+    evaluate.check_trained(config, experiment.paths, "dense")
+    with pytest.raises(StageError, match="no scores of the row 'dense'"):
+        evaluate.check_scored(config, experiment.paths, "dense")
+    experiment.decode()
+    evaluate.check_scored(config, experiment.paths, "dense")
+    with pytest.raises(StageError, match="no scores of the row 'dense' for its present net and this configuration"):
+        evaluate.check_scored(experiment.config("decode.beam=29"), experiment.paths, "dense")
+    with pytest.raises(StageError, match="no finished net 'dense' of this configuration"):
+        evaluate.check_trained(experiment.config("train.epochs=5"), experiment.paths, "dense")
+    with pytest.raises(ConfigError, match="no row 'densy'"):
+        evaluate.check_trained(config, experiment.paths, "densy")
 
 
 def test_scores_of_dev_and_all_test_sets(experiment, here):
