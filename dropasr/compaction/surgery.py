@@ -6,6 +6,7 @@ A model says where the units of a group lie (`unit_groups`); this module slices 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Union
 
 import torch
 from torch import nn
@@ -95,8 +96,9 @@ def remove_units(
 def fold_scales(groups: Iterable[UnitGroup], scales: Sequence[torch.Tensor]) -> None:
     """Multiply the weights that read each unit by the unit's scale `(H,)`, so that the gate can be opened: `W'[:, u] = pi_u W[:, u]`.
 
-    Source: Kubo et al. 2016; exact for the expectation-scaled net. The optimiser's momentum is not rescaled with the weights: what it
-    holds of older gradients shrinks by the momentum factor at every step and is gone within a few, while the outputs never depend on it.
+    Source: Kubo et al. 2016; exact for the expectation-scaled net. What the optimiser holds of older gradients is not rescaled with the
+    weights: momentum is gone within a few steps, the mean square of Adam after some thousand, until when the steps on these weights are
+    up to 1 / scale times as large as they would be. The outputs never depend on it.
     """
     for group, scale in zip(groups, scales):
         for slice_ in group.slices:
@@ -112,6 +114,15 @@ def fold_scales(groups: Iterable[UnitGroup], scales: Sequence[torch.Tensor]) -> 
             tensor.mul_(ones.view(shape))
 
 
+def _bias(slice_: Slice) -> Union[torch.Tensor, None]:
+    return getattr(slice_.module, slice_.name.replace("weight", "bias"), None)
+
+
+def has_biases(group: UnitGroup) -> bool:
+    """Whether all that reads the units has biases, so that `fold_constants` can be called."""
+    return all(_bias(slice_) is not None for slice_ in group.slices if slice_.consumer)
+
+
 @torch.no_grad()
 @torch.autocast("cpu", enabled=False)
 def fold_constants(group: UnitGroup, values: torch.Tensor) -> None:
@@ -123,7 +134,7 @@ def fold_constants(group: UnitGroup, values: torch.Tensor) -> None:
     for slice_ in group.slices:
         if not slice_.consumer:
             continue
-        bias = getattr(slice_.module, slice_.name.replace("weight", "bias"), None)
+        bias = _bias(slice_)
         if bias is None:
             raise CompactionError(f"{group.name}: nothing can be folded into a layer without biases ({slice_.name}).")
         read = getattr(slice_.module, slice_.name).narrow(slice_.dim, slice_.offset, slice_.blocks * group.gate.width)

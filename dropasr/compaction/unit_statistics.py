@@ -89,11 +89,20 @@ def entropy(activations: torch.Tensor, threshold: Union[float, torch.Tensor]) ->
     return -(torch.xlogy(on, on) + torch.xlogy(1 - on, 1 - on)) / torch.log(torch.tensor(2.0))
 
 
+def activation_of(net: AcousticModel, group: UnitGroup) -> Union[str, None]:
+    """Name of the function that makes the units of a group; None for cells."""
+    return getattr(net, "activations", {}).get(group.name, getattr(net, "activation", None))
+
+
+def has_sigmoid_units(net: AcousticModel) -> bool:
+    """Whether there are units that say something other than 0 where nothing feeds them."""
+    return any(activation_of(net, group) == "sigmoid" for group in net.unit_groups())
+
+
 @torch.no_grad()
 def on_threshold(net: AcousticModel, group: UnitGroup) -> Union[float, torch.Tensor]:
     """Above it a unit counts as on, as its gate finds it: 0.5 for sigmoid units, 0 for others, moved as batch norm behind it moves them."""
-    activation = getattr(net, "activations", {}).get(group.name, getattr(net, "activation", None))
-    threshold = 0.5 if activation == "sigmoid" else 0.0
+    threshold = 0.5 if activation_of(net, group) == "sigmoid" else 0.0
     if group.name in getattr(net, "norm_first", ()):
         return threshold
     norms = {id(slice_.module): slice_.module for slice_ in group.slices if isinstance(slice_.module, nn.BatchNorm1d)}

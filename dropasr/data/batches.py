@@ -296,8 +296,8 @@ class FrameSampler(PassSampler):
     def draw(self, generator: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         return self.gather(generator.choice(self.items, size=min(count, self.num_frames), replace=False))[:2]
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start_step` on; the order of a resumed epoch is that of the whole one."""
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch."""
         order = self.order(epoch)
-        for start in range(start_step * self.batch_size, len(order), self.batch_size):
+        for start in range(0, len(order), self.batch_size):
             yield self.gather(order[start : start + self.batch_size])

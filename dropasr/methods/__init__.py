@@ -45,6 +45,11 @@ def makes_smaller(label: str, values: dict[str, Any]) -> bool:
     return _module(values["method"], f"method '{label}'").Method.makes_smaller
 
 
+def masks_teacher(label: str, values: dict[str, Any]) -> bool:
+    """Whether the method learns from its teacher under masks, so that its share of the loss is another matter."""
+    return _module(values["method"], f"method '{label}'").Method.masks_teacher
+
+
 def has_own_schedule(label: str, values: dict[str, Any]) -> bool:
     """Whether the method has a schedule of its own, which is part of it."""
     return _module(values["method"], f"method '{label}'").Method.own_schedule

@@ -203,8 +203,7 @@ class LearnedGates(GradualRemoval):
         self.shifts = [self.first_logit] * len(self.scales)
         if trained:
             # Trained units are about to be multiplied by their gates: keep what the layers above read.
-            gates = [self.test_gates(self.logits(index).detach()) for index in range(len(self.scales))]
-            fold_scales(net.unit_groups(), [1 / gate.clamp(min=FLOOR) for gate in gates])
+            fold_scales(net.unit_groups(), [1 / gate.clamp(min=FLOOR) for gate in self.present_scales()])
 
     def training_mode(self, net: AcousticModel, epoch: int) -> None:
         super().training_mode(net, epoch)
@@ -258,6 +257,9 @@ class LearnedGates(GradualRemoval):
             rate = self.options.reach / (self.stretch * self.learning_steps)
             self.learner.step(rate, float("inf") if self.targets else self.limit)
         super().after_step(net, epoch, step, optimiser, held_out)
+
+    def present_scales(self) -> list[torch.Tensor]:
+        return [self.test_gates(self.logits(index).detach()) for index in range(len(self.scales))]
 
     @torch.no_grad()
     def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:

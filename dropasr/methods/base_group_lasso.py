@@ -25,6 +25,7 @@ from typing import Literal, Union
 import torch
 from pydantic import Field
 
+from dropasr.compaction.surgery import has_biases
 from dropasr.compaction.unit_statistics import feeds_itself, summed, weight_blocks
 from dropasr.methods.base import HeldOut, Schedule
 from dropasr.methods.base_removal import GradualRemoval, RemovalOptions
@@ -171,11 +172,12 @@ class GroupLasso(GradualRemoval):
 
     @torch.no_grad()
     def constants(self, net: AcousticModel) -> Union[list[torch.Tensor], None]:
-        # What is left of the fan-in of such units, of which a threshold is to make nothing, becomes 0 here.
+        # What is left of the fan-in of such units becomes 0 here: next to nothing where they are below the threshold, more of those that
+        # leave by rank in the last pass, which training repairs.
         found = []
         for group, scales in zip(net.unit_groups(), self.scales):
             parts, leaves = self.parts(group), scales == 0
-            if len(parts) == 2:
+            if len(parts) == 2 and has_biases(group):
                 worth, _ = self.worths(group)
                 leaves = leaves & (worth[0] <= worth[1])
                 for block in parts[0]:

@@ -31,11 +31,6 @@ class FrameRankedRemoval(RankedRemoval):
     inputs: Inputs
     targets_of_rows: Targets
 
-    @property
-    def folds_means(self) -> bool:
-        """Whether the layers above go on reading the mean of a unit that leaves, by their biases; recurrent units always leave as 0."""
-        return False
-
     def draw(self, held_out: HeldOut) -> None:
         """Take the frames of a pass."""
         self.inputs, self.targets_of_rows = held_out.draw(self.generator, min(self.options.frames, held_out.num_rows))
@@ -45,7 +40,7 @@ class FrameRankedRemoval(RankedRemoval):
         super().run_pass(net, number, time, held_out)
 
     def _remove(self, net: AcousticModel, optimiser: torch.optim.Optimizer, held_out: HeldOut, fold: bool) -> None:
-        if self.folds_means and any(bool((scales == 0).any()) for scales in self.scales):
+        if self.folds_means(self.options, net) and any(bool((scales == 0).any()) for scales in self.scales):
             for group, scales, units in zip(net.unit_groups(), self.scales, observe(net, self.inputs)):
                 if not feeds_itself(group):
                     fold_constants(group, units.mean(dim=0) * (scales == 0))

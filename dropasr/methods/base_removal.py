@@ -9,7 +9,8 @@ from pydantic import Field
 
 from dropasr.compaction.proof import compact
 from dropasr.compaction.reconstruction import take_over
-from dropasr.compaction.unit_statistics import observe
+from dropasr.compaction.surgery import has_biases
+from dropasr.compaction.unit_statistics import feeds_itself, observe
 from dropasr.data.chunks import Inputs
 from dropasr.errors import CompactionError, ConfigError
 from dropasr.methods.base import BaseMethod, CommonOptions, HeldOut, Schedule, open_gates
@@ -49,6 +50,17 @@ class GradualRemoval(BaseMethod):
                 f"{options.method}: reconstruction_frames {options.reconstruction_frames} with model.layer_norm: what the layers above "
                 "read is not what the next step reads, so that none can take over for both. Set one of them to 0 or false."
             )
+        without = [group.name for group in net.unit_groups() if not feeds_itself(group) and not has_biases(group)]
+        if without and (options.reconstruction_frames or cls.folds_means(options, net)):
+            raise ConfigError(
+                f"{options.method}: what reads the units of {without[0]} has no biases, into which the means of units that leave could go. "
+                "Give that layer biases (of 0), or choose a method that leaves means alone, such as dropout_compaction."
+            )
+
+    @classmethod
+    def folds_means(cls, options: Any, net: AcousticModel) -> bool:
+        """Whether the layers above go on reading the mean of a unit that leaves, by their biases; recurrent units always leave as 0."""
+        return False
 
     def __init__(self, options: RemovalOptions, schedule: Schedule) -> None:
         super().__init__(options, schedule)
@@ -89,6 +101,10 @@ class GradualRemoval(BaseMethod):
         """Pass `number` (from 1) at `time` (epochs): set scales. The last pass is followed by `decide`."""
         raise NotImplementedError
 
+    def present_scales(self) -> list[torch.Tensor]:
+        """What the units `(H,)` of each group are multiplied by before a pass, in the net that is evaluated."""
+        return [values.clone() for values in self.scales]
+
     def planned(self, first: int, last: int, number: int) -> int:
         """Units left after pass `number` (from 1) of a group that begins with `first` and ends with `last`."""
         return round(first + (last - first) * number / self.passes)
@@ -121,9 +137,8 @@ class GradualRemoval(BaseMethod):
         passed, due = (min(max(int((time - begin) / interval + 1e-9), 0), self.passes) for time in (before, now))
         if due <= passed:
             return
-        if held_out is None:
-            raise CompactionError(f"{self.options.method} needs held-out frames: set train.held_out above 0.")
-        scales = [values.clone() for values in self.scales]
+        assert held_out is not None  # what learns or ranks units has been given them
+        scales = self.present_scales()
         for number in range(passed, due):
             self.run_pass(net, number + 1, now, held_out)
         decided = due >= self.passes

@@ -45,6 +45,12 @@ class MethodOptions(RankingOptions):
     """Rounds; null: as many as lead to the budget with `fraction`. With a number, the fraction is what leads there."""
 
 
+def _score(options: MethodOptions, net: AcousticModel) -> str:
+    if options.score != "auto":
+        return options.score
+    return "deviation" if statistics.has_sigmoid_units(net) else "magnitude"
+
+
 class Method(FrameRankedRemoval):
     """`initial`: the net as it was before the first step, with the units that are left."""
 
@@ -54,7 +60,6 @@ class Method(FrameRankedRemoval):
         super().__init__(options, schedule)
         self.initial: Union[AcousticModel, None] = None
         self._loaded: dict[str, torch.Tensor] = {}
-        self._score = "magnitude"
 
     @property
     def passes(self) -> int:
@@ -63,15 +68,12 @@ class Method(FrameRankedRemoval):
         share = sum(self.targets) / sum(self.initial_units)
         return max(1, math.ceil(math.log(share) / math.log(1 - self.options.fraction) - 1e-9))
 
-    @property
-    def folds_means(self) -> bool:
-        return self._score != "magnitude" and not self.options.rewind
+    @classmethod
+    def folds_means(cls, options: MethodOptions, net: AcousticModel) -> bool:
+        return _score(options, net) != "magnitude" and not options.rewind
 
     def begin_epoch(self, net: AcousticModel, epoch: int, generator: np.random.Generator) -> None:
         super().begin_epoch(net, epoch, generator)
-        self._score = self.options.score
-        if self._score == "auto":
-            self._score = "deviation" if getattr(net, "activation", None) == "sigmoid" else "magnitude"
         if self.options.rewind and self.phase != "after" and self.initial is None:
             self.initial = copy.deepcopy(net)
             if self._loaded:
@@ -79,7 +81,8 @@ class Method(FrameRankedRemoval):
                 self._loaded = {}
 
     def ranks(self, net: AcousticModel) -> list[torch.Tensor]:
-        return [getattr(statistics, self._score)(units) for units in statistics.observe(net, self.inputs)]
+        score = getattr(statistics, _score(self.options, net))
+        return [score(units) for units in statistics.observe(net, self.inputs)]
 
     def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:
         if self.options.scope == "layer":

@@ -7,7 +7,8 @@ Scaled weights only approximate that average `p(k|x) = E_M p(k|x, M)`. The stude
 so that one mask per example and step gives unbiased gradients of the distance from the whole average. The teacher is a large row trained
 with dropout: it stays as it is, with its dropout on; the student has none. Labels count by 1 - `teacher_weight`, 0 as published.
 
-A student of the size of the teacher (under experiment.large) starts with its weights, a narrow one (under experiment.small) at random.
+A student of the size of the teacher (under experiment.large) starts with its weights, as published, and so has had its epochs, too, which
+tables do not count; a narrow one (under experiment.small) starts at random.
 A step costs a forward pass of the teacher more. The objective is the cross-entropy with p(.|x, M), whose gradients are those of the KL.
 """
 

@@ -37,9 +37,9 @@ class Method(FrameRankedRemoval):
 
     own_schedule = True
 
-    @property
-    def folds_means(self) -> bool:
-        return self.options.importance == "variance"
+    @classmethod
+    def folds_means(cls, options: MethodOptions, net: AcousticModel) -> bool:
+        return options.importance == "variance"
 
     def ranks(self, net: AcousticModel) -> list[torch.Tensor]:
         groups, importance = net.unit_groups(), self.options.importance

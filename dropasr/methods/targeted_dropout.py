@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from dropasr.compaction.unit_statistics import unit_norms
+from dropasr.compaction.unit_statistics import has_sigmoid_units, unit_norms
 from dropasr.errors import ConfigError
 from dropasr.methods.base import HeldOut, Schedule
 from dropasr.methods.base_removal import RankedRemoval, RemovalOptions
@@ -70,7 +70,7 @@ class Method(RankedRemoval):
             return chosen
         if net.reads_chunks:
             return "group"
-        return "outgoing" if net.dims.get("activation") == "sigmoid" else "fan_in"
+        return "outgoing" if has_sigmoid_units(net) else "fan_in"
 
     def begin_removal(self, net: AcousticModel, trained: bool) -> None:
         super().begin_removal(net, trained)

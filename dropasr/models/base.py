@@ -120,8 +120,8 @@ def widths_for_budget(
 ) -> list[int]:
     """Widths proportional to `shapes` (default: the net's own widths) whose multiply-adds per frame come closest to `target_macs`.
 
-    Bisection on the common factor; afterwards single units are added to the widest groups while that comes closer. `multiple`: widths are
-    multiples of it, but for groups that stay whole; `together`: a number per group, and groups of one number get units together.
+    Bisection on the common factor; afterwards each group, the widest first, gets one unit more where that comes closer. `multiple`: widths
+    are multiples of it, but for groups that stay whole; `together`: a number per group, and groups of one number get units together.
     """
     full = net.widths
     shapes = list(shapes) if shapes is not None else [float(width) for width in full]

@@ -25,7 +25,8 @@ Soft = Union[torch.Tensor, None]
 
 
 class Loss(NamedTuple):
-    """`objective` is what is minimised; `value` goes into the figures, a mean over `count` frames or tokens."""
+    """`objective` is what is minimised; `value`, the loss without a teacher's part, goes into the figures, a mean over `count` frames or
+    tokens."""
 
     objective: torch.Tensor
     value: float
@@ -70,7 +71,8 @@ class FrameCriterion:
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor, progress: float, soft: Soft, soft_weight: float) -> Loss:
         loss = frame_loss(logits, targets, soft, soft_weight)
-        return Loss(loss, float(loss.detach()), len(targets))
+        value = loss if soft is None else functional.cross_entropy(logits.detach().float(), targets)
+        return Loss(loss, float(value.detach()), len(targets))
 
     @torch.no_grad()
     def figures(

@@ -18,11 +18,12 @@ import torch
 
 from dropasr.config import TrainConfig, parse_options
 from dropasr.data.masking import MaskOptions, mask_inputs
+from dropasr.errors import DivergedError
 from dropasr.methods.base import BaseMethod, HeldOut
 from dropasr.models.base import AcousticModel
 from dropasr.training.checkpoints import load_training, restore_optimiser, save_training
 from dropasr.training.criteria import Criterion, Loss, Sampler, make_criterion
-from dropasr.training.schedules import autocast, learning_rate
+from dropasr.training.schedules import autocast, learning_rate, resolved_precision
 from dropasr.training.teacher import Teacher
 
 
@@ -51,6 +52,10 @@ def mask_options(config: TrainConfig) -> Union[MaskOptions, None]:
     return None if config.masking is None else parse_options(MaskOptions, config.masking, "train.masking")
 
 
+STATE = ("identity", "precision", "history", "retention", "estimators", "signals", "compactions")
+"""What the training state says beside tensors."""
+
+
 class Trainer:
     """Runs the epochs of one net; `state` is what a checkpoint keeps beside the tensors."""
 
@@ -72,6 +77,7 @@ class Trainer:
         self.folder, self.seed, self.teacher, self.say, self.identity = folder, seed, teacher, say, identity
         self.criterion = make_criterion(config) if criterion is None else criterion
         self.masking = mask_options(config)
+        self.precision = resolved_precision(config.precision)
         self.history: list[dict[str, Any]] = []
         self.retention: list[dict[str, Any]] = []
         self.estimators: dict[str, Any] = {}
@@ -90,6 +96,11 @@ class Trainer:
         self.optimiser = make_optimiser(net, self.config)
         restore_optimiser(net, self.optimiser, state)
         self.method.load_tensors(tensors)
+        if about.get("precision", self.precision) != self.precision:
+            self.say(
+                f"goes on in {self.precision} after {about['epoch']} epochs in {about['precision']}, on another processor: the net will not"
+                " be exactly that of a training without interruption. Set train.precision to have one type everywhere"
+            )
         self.history, self.retention = about["history"], about["retention"]
         self.estimators, self.signals, self.compactions = about["estimators"], about["signals"], about["compactions"]
         return int(about["epoch"])
@@ -124,6 +135,11 @@ class Trainer:
         for step, (inputs, targets, indices) in enumerate(sampler.epoch(epoch)):
             self.method.before_step(self.net, epoch, step)
             loss = self._step((epoch + step / steps) / self.config.epochs, inputs, targets, indices, generator)
+            if not math.isfinite(loss.value):
+                raise DivergedError(
+                    f"{self.folder}: the loss is {loss.value} in epoch {epoch + 1} of {self.config.epochs}, step {step + 1} of {steps}:"
+                    " training diverged. Lower the learning rate (train.learning_rate, or training_rate of the method)."
+                )
             total += loss.value * loss.count
             counted += loss.count
             frames += len(indices) * sampler.frame_subsampling
@@ -155,7 +171,7 @@ class Trainer:
             seconds = time.perf_counter() - began
             self._note(epoch, loss, frames, seconds)
             on_epoch(self.history[-1])
-            state = {name: getattr(self, name) for name in ("identity", "history", "retention", "estimators", "signals", "compactions")}
+            state = {name: getattr(self, name) for name in STATE}
             save_training(self.folder, epoch + 1, self.net, self.optimiser, self.method.tensors(), state)
         return self.net.eval()
 

@@ -17,7 +17,7 @@ from dropasr.data.store import FrameStore
 from dropasr.errors import CompactionError, ConfigError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
 from dropasr.lang.pieces import load_units
-from dropasr.methods import build_method, check_method, has_own_schedule, learns_units, makes_smaller, method_options
+from dropasr.methods import build_method, check_method, has_own_schedule, learns_units, makes_smaller, masks_teacher, method_options
 from dropasr.methods.base import CommonOptions, Schedule
 from dropasr.models import build_model
 from dropasr.models.base import AcousticModel, check_skip, widths_for_budget
@@ -63,9 +63,11 @@ def check_rows(config: Config) -> None:
 
 
 def _check_taught(config: Config) -> None:
-    """Raise ConfigError where a net gets smaller with a teacher that no net from scratch has, or with another share of it than others."""
+    """Raise ConfigError where a net gets smaller with a teacher that no net from scratch has, or with another share of it than any of
+    these or than others that get smaller."""
     options = {label: method_options(label, config.methods[label]) for label in (*config.experiment.small, *config.experiment.compact)}
     small = {options[label].teacher for label in config.experiment.small}
+    plain = [options[label] for label in config.experiment.small if not masks_teacher(label, config.methods[label])]
     first: dict[str, str] = {}
     for label in (label for label in config.experiment.compact if options[label].teacher is not None):
         teacher, weight = options[label].teacher, options[label].teacher_weight
@@ -79,6 +81,12 @@ def _check_taught(config: Config) -> None:
             raise ConfigError(
                 f"experiment.compact: '{label}' has teacher_weight {weight:g}, but '{other}', which learns from '{teacher}', too, has "
                 f"{options[other].teacher_weight:g}. Set methods.{label}.teacher_weight={options[other].teacher_weight:g}."
+            )
+        weights = [own.teacher_weight for own in plain if own.teacher == teacher]
+        if weights and weight not in weights:
+            raise ConfigError(
+                f"experiment.small: '{label}' has teacher_weight {weight:g}, but those from scratch that learn from '{teacher}' have "
+                f"{', '.join(f'{own:g}' for own in weights)} (rules of comparison). Set methods.distilled.teacher_weight={weight:g}."
             )
 
 
@@ -198,16 +206,17 @@ def initial_net(config: Config, paths: Paths, row: Row) -> tuple[AcousticModel, 
 
 
 def _check_widths(row: Row, net: AcousticModel, options: CommonOptions, target: float, tolerance: float) -> None:
-    """Raise CompactionError before anything is trained where widths in multiples cannot come close enough to the budget."""
-    multiple = getattr(options, "width_multiple", 1)
-    if multiple == 1:
+    """Raise CompactionError before anything is trained where no whole numbers of units come close enough to the budget."""
+    multiple = getattr(options, "width_multiple", None)
+    if multiple is None:  # not a method that removes units
         return
     widths = widths_for_budget(net, target, None, options.min_units, multiple)
     deviation = net.macs_per_frame(widths) / target - 1
     if abs(deviation) > tolerance:
         raise CompactionError(
-            f"{row.name}: widths in multiples of {multiple} ({'/'.join(map(str, widths))}) are {100 * deviation:+.1f} % off the budget, "
-            f"expected {100 * tolerance:g} % at most. Set methods.{row.method}.width_multiple to less."
+            f"{row.name}: widths in multiples of {multiple}, of at least {options.min_units} ({'/'.join(map(str, widths))}), are "
+            f"{100 * deviation:+.1f} % off the budget, expected {100 * tolerance:g} % at most. Set methods.{row.method}.width_multiple or "
+            "min_units to less, start from a wider net, or allow more (experiment.budget_tolerance)."
         )
 
 
@@ -259,6 +268,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "config_hash": identity,
         "git_revision": git_revision(),
         "threads": 1,
+        "precision": trainer.precision,
         "history": trainer.history,
         "retention": trainer.retention,
         "estimators": trainer.estimators,

@@ -18,8 +18,13 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     return config.learning_rate * config.final_learning_rate**share
 
 
+def resolved_precision(precision: str) -> str:
+    """The number type that `train.precision` stands for on this processor: `bfloat16` or `float32`."""
+    return ("bfloat16" if has_bfloat16() else "float32") if precision == "auto" else precision
+
+
 def autocast(precision: str) -> contextlib.AbstractContextManager:
     """Context in which nets are trained: bfloat16 autocast (float32 master weights) or nothing."""
-    if precision == "bfloat16" or (precision == "auto" and has_bfloat16()):
+    if resolved_precision(precision) == "bfloat16":
         return torch.autocast("cpu", dtype=torch.bfloat16)
     return contextlib.nullcontext()

@@ -13,7 +13,11 @@ from compact_case import CENTRES, FEW, QUICK, batches, error_of, one_thread, row
 from torch import nn
 
 from dropasr.adapt import search
+from dropasr.adapt.adapter import Adapter
+from dropasr.compaction.unit_statistics import deviation, observe
 from dropasr.errors import CompactionError, ConfigError, DataError
+from dropasr.methods import build_method
+from dropasr.methods.base import Schedule
 
 
 def test_a_net_of_a_quarter_of_the_multiply_adds_is_as_good():
@@ -242,6 +246,29 @@ def test_what_cannot_be_used_is_said(case: str):
     with pytest.raises(kind) as caught:
         shrink(net, data, **other)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_sigmoid_units_of_a_users_net_are_ranked_as_such():
+    module = nn.Sequential(nn.Linear(12, 20), nn.Sigmoid(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 6))
+    net = Adapter.of(module).net(torch.float32)
+    schedule = Schedule(1, 1, 0, 0.25 * net.macs_per_frame())
+    assert build_method("t", {"method": "targeted_dropout"}, schedule).ranking(net) == "outgoing"
+    dropnet = build_method("d", {"method": "dropnet"}, schedule)
+    dropnet.inputs = torch.randn(50, 12)
+    assert all(torch.equal(found, deviation(units)) for found, units in zip(dropnet.ranks(net), observe(net, dropnet.inputs)))
+
+
+@pytest.mark.parametrize(
+    "method,options", [("node_pruning", {"importance": "variance"}), ("random_removal", {"reconstruction_frames": 64})]
+)
+def test_means_need_biases_to_go_to(method: str, options: dict):
+    """Told before the training; methods that fold no means do without."""
+    module = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 24, bias=False), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 6))
+    for method, options in (("node_pruning", {"importance": "variance"}), ("random_removal", {"reconstruction_frames": 64})):
+        with pytest.raises(ConfigError, match="what reads the units of hidden0 has no biases"):
+            shrink(module, batches(), method=method, options=options, epochs=1)
+    for plain in ("norm_removal", "dropneuron"):
+        assert shrink(module, batches(), method=plain, options={}, epochs=1).widths != [24, 24]
 
 
 def test_width_multiple_is_an_option_of_every_removal():

@@ -109,7 +109,7 @@ def test_layer_norm_is_refused(tiny_yaml):
         check_rows(load_config(tiny_yaml(), model="lstm", settings=[*settings, "model.layer_norm=true"]))
 
 
-@pytest.mark.parametrize("method", ["random_removal", "dropout_compaction"])
+@pytest.mark.parametrize("method", ["random_removal", "dropout_compaction", "l0_hard_concrete"])
 def test_taking_over_spares_the_frames_by_which_it_is_done(tmp_path, method):
     """Right behind the last removal the criterion on these frames is nearer to what it was than where nothing is taken over."""
     losses = {}

@@ -46,7 +46,10 @@ def test_multiples_that_miss_the_budget_are_refused_before_training():
     for multiple, refused in ((1, False), (8, False), (32, True)):
         options = method_options("x", {"method": "random_removal", "width_multiple": multiple})
         if refused:
-            with pytest.raises(CompactionError, match="multiples of 32 .* off the budget"):
+            with pytest.raises(CompactionError, match="multiples of 32, .* off the budget"):
                 _check_widths(row, net, options, target, 0.02)
         else:
             _check_widths(row, net, options, target, 0.02)
+    small = build_model({"name": "feedforward", "layers": 4, "width": 64}, 40, 600)
+    with pytest.raises(CompactionError, match=r"of at least 8 \(8/8/8/8\), are .* off the budget"):
+        _check_widths(row, small, method_options("x", {"method": "random_removal"}), small.macs_per_frame() / 32, 0.02)

@@ -102,6 +102,15 @@ def test_a_last_pass_that_is_not_whole_is_told_once(tmp_path):
     assert [text for text in messages if "whole" in text] == ["2 epochs are a pass over the data, and 5 epochs do not end with a whole one"]
 
 
+def test_another_processor_goes_on_and_says_so(tmp_path, monkeypatch):
+    make_trainer(tmp_path, "dense", epochs=2).run()
+    messages = []
+    other = make_trainer(tmp_path, "dense", epochs=2, say=messages.append)
+    assert other.resume() == 2 and messages == []
+    other.precision = "float32" if other.precision == "bfloat16" else "bfloat16"
+    assert other.resume() == 2 and messages[0].startswith(f"goes on in {other.precision} after 2 epochs in ")
+
+
 def test_another_configuration_does_not_resume(tmp_path):
     trainer = make_trainer(tmp_path, "dense", epochs=2)
     trainer.run()

@@ -89,12 +89,23 @@ def test_stages_5_and_6_in_one_queue_leave_nothing_to_train(tmp_path):
 
 
 def test_rows_that_diverge_are_named_and_can_be_passed_over(tmp_path):
-    values = config(*SMALL, "experiment.compact=[norm_removal]", "methods.norm_removal.training_rate=1e30")
+    diverging = ("methods.norm_removal.training_rate=1e30", "methods.norm_removal.min_units=1")
+    values = config(*SMALL, "experiment.compact=[norm_removal]", *diverging)
     paths, wanted = tiny_data(tmp_path), [row for row in rows(values) if row.budget == 0.25]
     assert jobs.run_jobs(values, paths, wanted, 1, spared=DivergedError) == {"norm_removal@0.25"}
     assert [is_trained(values, paths, row) for row in wanted] == [row.kind == "small" for row in wanted] == [True, False]
-    with pytest.raises(DivergedError, match="not finite before units are removed: its training diverged. Lower the learning rate"):
+    with pytest.raises(DivergedError, match="training diverged. Lower the learning rate"):
         jobs.run_jobs(values, paths, wanted, 1)
+
+
+@pytest.mark.parametrize("method", ["l0_hard_concrete", "svd", "dense"])
+def test_every_method_says_that_it_diverged(tmp_path, method):
+    compact = "norm_removal" if method == "dense" else method
+    smallest = [] if method == "svd" else [f"methods.{compact}.min_units=1"]
+    values = config(*SMALL, f"experiment.compact=[{compact}]", f"methods.{method}.training_rate=1e30", *smallest)
+    name = "dense" if method == "dense" else f"{method}@0.25"
+    with pytest.raises(DivergedError, match="training diverged"):
+        train_row(values, tiny_data(tmp_path), row_by_name(values, name), lambda text: None, lambda figures: None)
 
 
 def test_a_summary_counts_what_is_not_0(tmp_path):
@@ -155,6 +166,8 @@ def test_what_a_compacted_net_is_taught_a_net_from_scratch_is_taught_too():
     with pytest.raises(ConfigError, match="'distilled_compaction' has teacher_weight 0.5, but 'dropout_compaction', which.* has 0.7. Set"):
         taught = ("methods.dropout_compaction.teacher=dense", "methods.distilled_compaction.teacher_weight=0.5")
         check_rows(config(*TAUGHT, *taught))
+    with pytest.raises(ConfigError, match="has teacher_weight 0.7, but those from scratch that learn from 'dense' have 0.1"):
+        check_rows(config(*TAUGHT, "methods.distilled.teacher_weight=0.1"))
 
 
 def test_identity_changes_with_what_decides_a_row_and_nothing_else(tmp_path):
