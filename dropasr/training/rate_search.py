@@ -48,6 +48,8 @@ class RateSearch(Options):
     """Budget of the small and compacted nets that are tried."""
     seeds: int = Field(default=3, ge=1)
     """Nets of each method and rate, with seeds 1, 2 and so on; the mean of their errors counts."""
+    seeds_of: dict[str, int] = {}
+    """Other numbers of nets, by corpus."""
     families: dict[str, Family]
     """By name."""
 
@@ -123,7 +125,8 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
     rates = {name: [float(f"{factor * config.train.learning_rate:.4g}") for factor in sorted(search.factors)] for name in families}
     errors: dict[str, dict[float, float]] = {name: {} for name in families}
     diverged: set[str] = set()
-    seeds = [replace(paths, seed=seed) for seed in range(1, search.seeds + 1)]
+    number = search.seeds_of.get(config.corpus.name, search.seeds)
+    seeds = [replace(paths, seed=seed) for seed in range(1, number + 1)]
     while any(len(errors[name]) < len(rates[name]) for name in families):
         trial = trial_config(config, families, rates, search.budget)
         trained = rows(trial)
@@ -139,7 +142,7 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
             }
             further = next_rate(errors[name], search.most)
             rates[name] += [] if further is None else [further]
-    write_text(target, _chosen(config, families, errors, search.seeds))
+    write_text(target, _chosen(config, families, errors, number))
     logger.info(f"learning rates written to {target}; a run of the recipe reads them")
 
 

@@ -131,6 +131,10 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
     assert "distilled (small distilled): 0.025: " in text and "chosen: 0.2 (at the edge)" in text
     assert "removal (compact norm_removal): 0.025: 1.48, 0.05: 1.00, 0.1: inf; chosen: 0.05\n" in text
     assert "mean of 2 seeds:" in text
+    source.write_text(f"{FAMILIES}seeds_of: {{{config().corpus.name}: 1}}\n", encoding="utf-8")
+    trained.clear()
+    search_rates(config(), paths, source, tmp_path / "other.yaml", 1)
+    assert {seed for _, seed in trained} == {1} and "mean of 1 seed:" in (tmp_path / "other.yaml").read_text(encoding="utf-8")
     # Chosen for one model, rates leave another one alone.
     assert "training_rate" not in load_config(CONF, model="lstm", settings=[SETTINGS[2]], overlays=[target]).methods["norm_removal"]
 
