@@ -158,7 +158,7 @@ def _rates(invocation: Invocation) -> None:
         search_rates(config, paths, folder / "families.yaml", target, invocation.nj)
 
 
-def _check_row(config: Config, paths: Paths, row: str, scored: bool = True) -> None:
+def _check_row(config: Config, paths: Paths, row: str) -> None:
     """Refuse a row whose data, net or scores are not of this configuration, which is to describe it."""
     from dropasr.stamps import Stamps
     from dropasr.training.evaluate import check_scored, check_trained
@@ -167,8 +167,7 @@ def _check_row(config: Config, paths: Paths, row: str, scored: bool = True) -> N
     row_by_name(config, row)
     Stamps(config, paths).check_inputs(BY_VERB["train"])
     check_trained(config, paths, row)
-    if scored:
-        check_scored(config, paths, row)
+    check_scored(config, paths, row)
 
 
 def _greedy(invocation: Invocation) -> None:
@@ -178,7 +177,6 @@ def _greedy(invocation: Invocation) -> None:
     from dropasr.training.greedy import show
 
     config, paths = load(invocation)
-    _check_row(config, paths, invocation.arguments[0], scored=False)
     for line in show(config, paths, invocation.arguments[0]):
         print(line)
 

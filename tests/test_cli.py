@@ -43,12 +43,11 @@ def test_the_plan_tells_what_is_to_do(experiment: Experiment, calls: list[str], 
         assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["export", "package", "greedy"])
+@pytest.mark.parametrize("verb", ["export", "package"])
 def test_what_describes_a_row_wants_the_configuration_that_made_it(experiment, calls, capsys: pytest.CaptureFixture[str], verb: str):
-    more = [] if verb == "greedy" else ["out"]
-    assert command(experiment, verb, "densy", *more) == 2 and "no row 'densy'" in capsys.readouterr().err
+    assert command(experiment, verb, "densy", "out") == 2 and "no row 'densy'" in capsys.readouterr().err
     experiment.run()
-    assert command(experiment, verb, "dense", *more, "--set", "features.low_freq=100") == 1
+    assert command(experiment, verb, "dense", "out", "--set", "features.low_freq=100") == 1
     assert "what stage 2 (features) made is not for this configuration: features.low_freq 20.0 → 100" in capsys.readouterr().err
 
 
