@@ -169,6 +169,23 @@ class Stamps:
                 f" with the other options of this run (its stamp is expected at {self.path(earlier)})."
             )
 
+    def check_features(self) -> None:
+        """Raise StageError where features were made with other options of `features` or another sample rate, or not at all.
+
+        For what describes a net by the configuration; the corpus itself need not be there any more.
+        """
+        stage, wanted = BY_VERB["features"], {"corpus.sample_rate": self._values["corpus"]["sample_rate"]}
+        _flatten(self._values["features"], "features", wanted)
+        if not self.path(stage).exists():
+            raise StageError(f"{self.path(stage)}: the stamp of stage 2 (features) is missing. Give --data-dir and --exp-dir of the run.")
+        made = read_json(self.path(stage))["parts"]
+        changed = differences({key: made.get(key, "(not set)") for key in wanted}, wanted)
+        if changed:
+            raise StageError(
+                f"{self.path(stage)}: what stage 2 (features) made is not for this configuration: {changed}. Give the options of the run"
+                " (--conf, --set, --with)."
+            )
+
     def run(self, stage: Stage, nj: int, ahead: bool = False) -> None:
         """Run a stage and stamp it; StageError when its inputs are missing, stale, or in use by another process.
 

@@ -159,13 +159,13 @@ def _rates(invocation: Invocation) -> None:
 
 
 def _check_row(config: Config, paths: Paths, row: str) -> None:
-    """Refuse a row whose data, net or scores are not of this configuration, which is to describe it."""
+    """Refuse a row whose features, net or scores are not of this configuration, which is to describe it."""
     from dropasr.stamps import Stamps
     from dropasr.training.evaluate import check_scored, check_trained
     from dropasr.training.rows import row_by_name
 
     row_by_name(config, row)
-    Stamps(config, paths).check_inputs(BY_VERB["train"])
+    Stamps(config, paths).check_features()
     check_trained(config, paths, row)
     check_scored(config, paths, row)
 
