@@ -6,8 +6,8 @@
 #   bash recipes/compare/run.sh --search-rates [--conf …] [options of run.sh]             choose learning rates on dev, once, before the table
 #   bash recipes/compare/run.sh --list-jobs [--conf …] [options of run.sh]                a command per net that is still to train
 #
-# SEEDS="1 2 3 4 5" sets other seeds. The methods stand in methods.yaml, the families that share a learning rate in families.yaml, rates that
-# were chosen in rates/. Rows that are in rows/ for this configuration are not run again; what was killed goes on where it was. Commands of
+# SEEDS="1 2 3 4 5" sets other seeds. The methods stand in methods.yaml, what one corpus has otherwise in corpora/, the families that share a
+# learning rate in families.yaml, rates that were chosen in rates/. Rows that are in rows/ for this configuration are not run again; what was killed goes on where it was. Commands of
 # --list-jobs are independent of each other but for the teachers, which come first; run from one folder, on machines that share it. When all
 # have ended, the first command does the rest.
 set -euo pipefail
@@ -51,6 +51,7 @@ if [[ $mode == smoke ]]; then
     --with "$root/recipes/compare/smoke.yaml" "${given[@]}"
 fi
 options+=(--exp-dir "$root/exp/compare_$name" --with "$root/recipes/compare/methods.yaml")
+[[ ! -e $recipe/corpora/$name.yaml ]] || options+=(--with "$root/recipes/compare/corpora/$name.yaml")
 if [[ $mode != search-rates ]]; then
   for rates in "$root/recipes/compare/rates/$name"-*.yaml; do # each counts for its own model alone
     [[ ! -e $rates ]] || options+=(--with "$rates")
