@@ -2,7 +2,7 @@
 # Every method at the same budgets on the same alignments, pooled over seeds to RESULTS.md and results.json here.
 #
 #   bash recipes/compare/run.sh [--conf conf/X.yaml] [options of run.sh]                  the whole table (default corpus: synth_commands)
-#   bash recipes/compare/run.sh --smoke [--conf …] [options of run.sh]                    one seed, one budget; results in smoke/
+#   bash recipes/compare/run.sh --smoke [--conf …] [options of run.sh]                    one seed, one budget, LSTMs too; results in smoke/
 #   bash recipes/compare/run.sh --search-rates [--conf …] [options of run.sh]             choose learning rates on dev, once, before the table
 #   bash recipes/compare/run.sh --list-jobs [--conf …] [options of run.sh]                a command per net that is still to train
 #
@@ -46,9 +46,15 @@ done
 name=$(basename "$conf" .yaml)
 
 options=(--conf "$conf" --data-dir "$root/data/$name")
+smoke() { # smoke OPTIONS...
+  SEEDS=${SEEDS:-1} bash "$root/local/recipe.sh" "$recipe/smoke" "${options[@]}" --exp-dir "$root/exp/compare_${name}_smoke" \
+    --with "$root/recipes/compare/smoke.yaml" "$@"
+}
 if [[ $mode == smoke ]]; then
-  SEEDS=${SEEDS:-1} exec bash "$root/local/recipe.sh" "$recipe/smoke" "${options[@]}" --exp-dir "$root/exp/compare_${name}_smoke" \
-    --with "$root/recipes/compare/smoke.yaml" "${given[@]}"
+  smoke "${given[@]}"
+  # Recurrent nets have methods that others have not
+  [[ " ${given[*]}" == *" --model"* ]] || smoke "${given[@]}" --model lstm
+  exit
 fi
 options+=(--exp-dir "$root/exp/compare_$name" --with "$root/recipes/compare/methods.yaml")
 [[ ! -e $recipe/corpora/$name.yaml ]] || options+=(--with "$root/recipes/compare/corpora/$name.yaml")

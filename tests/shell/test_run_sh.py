@@ -178,7 +178,7 @@ def test_smoke_has_one_seed_and_folders_of_its_own(recording_venv: tuple[dict[st
     folder = REPOSITORY / "recipes" / "compare" / "smoke"
     if not made:
         folder.rmdir()
-    (collect, *rest) = recorded(calls)
+    (collect, table, recurrent, *rest) = recorded(calls)
     assert collect[1:7] == [
         "--conf",
         "./conf/synth_commands.yaml",
@@ -187,7 +187,10 @@ def test_smoke_has_one_seed_and_folders_of_its_own(recording_venv: tuple[dict[st
         "--exp-dir",
         "./exp/compare_synth_commands_smoke",
     ]
-    assert collect[7:] == ["--with", "./recipes/compare/smoke.yaml", "--seed", "1", str(folder)] and rest == [["table", str(folder)]]
+    assert collect[7:] == ["--with", "./recipes/compare/smoke.yaml", "--seed", "1", str(folder)] and table == ["table", str(folder)]
+    assert recurrent == [*collect[:-3], "--model", "lstm", *collect[-3:]] and rest == [table]
+    calls.unlink()
+    assert compare(environment, "--smoke", "--model=blstm").returncode == 0 and len(recorded(calls)) == 2
 
 
 def test_rates_are_searched_after_the_alignment(recording_venv: tuple[dict[str, str], Path]):
