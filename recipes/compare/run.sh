@@ -7,9 +7,9 @@
 #   bash recipes/compare/run.sh --list-jobs [--conf …] [options of run.sh]                a command per net that is still to train
 #
 # SEEDS="1 2 3 4 5" sets other seeds. The methods stand in methods.yaml, what one corpus has otherwise in corpora/, the families that share a
-# learning rate in families.yaml, rates that were chosen in rates/. Rows that are in rows/ for this configuration are not run again; what was killed goes on where it was. Commands of
-# --list-jobs are independent of each other but for the teachers, which come first; run from one folder, on machines that share it. When all
-# have ended, the first command does the rest.
+# learning rate in families.yaml, rates that were chosen in rates/. A seed whose rows are all in rows/ for this configuration is not run
+# again; what was killed goes on where it was. Commands of --list-jobs are independent of each other but for the teachers, which come first;
+# run from one folder, on machines that share it. When all have ended, the first command does the rest.
 set -euo pipefail
 
 recipe=$(dirname "${BASH_SOURCE[0]}")

@@ -4,7 +4,7 @@
 #
 #   bash recipes/speechocean762/run.sh --corpus-dir …/speechocean762 [options of run.sh]
 #
-# SEEDS="1" sets other seeds. Rows that are in rows/ for this configuration are not run again; what was killed goes on where it was.
+# SEEDS="1" sets other seeds. A seed whose rows are all in rows/ for this configuration is not run again; what was killed goes on where it was.
 set -euo pipefail
 
 recipe=$(dirname "${BASH_SOURCE[0]}")
