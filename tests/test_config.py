@@ -196,6 +196,14 @@ def test_all_methods_may_stand_in_one_table(corpus: str, model: str):
     assert {*feedforward.experiment.compact, *smoke.experiment.compact} >= set(config.experiment.compact)
 
 
+@pytest.mark.parametrize("corpus", sorted(path.stem for path in (COMPARE / "corpora").glob("*.yaml")))
+def test_what_one_corpus_has_otherwise_may_stand_in_the_comparison(corpus: str):
+    layers = ["--with", str(COMPARE / "methods.yaml"), "--with", str(COMPARE / "corpora" / f"{corpus}.yaml")]
+    config = configuration("--conf", f"conf/{corpus}.yaml", *layers)
+    check_components(config)
+    assert "dropout_compaction" in config.experiment.compact and 0.125 in config.experiment.budgets
+
+
 @pytest.mark.parametrize("model", ["feedforward", "lstm"])
 def test_estimators_may_stand_beside_the_methods_that_remove_by_rank(model: str):
     names = [path.stem for path in METHODS if path.stem.startswith(("compaction_", "criterion_removal"))]

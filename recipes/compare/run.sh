@@ -16,6 +16,7 @@ recipe=$(dirname "${BASH_SOURCE[0]}")
 root=$(realpath --relative-to="$PWD" "$recipe/../..") # relative, so that the recorded commands hold on other machines
 mode=table
 given=()
+recurrent=(lstm)
 conf=$root/conf/synth_commands.yaml
 while (($#)); do
   case $1 in
@@ -39,6 +40,10 @@ while (($#)); do
       conf=$2
       shift
       ;;
+    --model | --model=*)
+      recurrent=() # a smoke run is of that model alone
+      given+=("$1")
+      ;;
     *) given+=("$1") ;;
   esac
   shift
@@ -52,8 +57,9 @@ smoke() { # smoke OPTIONS...
 }
 if [[ $mode == smoke ]]; then
   smoke "${given[@]}"
-  # Recurrent nets have methods that others have not
-  [[ " ${given[*]}" == *" --model"* ]] || smoke "${given[@]}" --model lstm
+  for model in "${recurrent[@]}"; do # they have methods that others have not
+    smoke "${given[@]}" --model "$model"
+  done
   exit
 fi
 options+=(--exp-dir "$root/exp/compare_$name" --with "$root/recipes/compare/methods.yaml")

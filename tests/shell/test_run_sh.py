@@ -13,6 +13,13 @@ import pytest
 from conftest import REPOSITORY
 from packaging.requirements import Requirement
 
+from dropasr.config import system_name
+from dropasr.files import read_json
+from dropasr.invocation import load
+from dropasr.options import parse
+from dropasr.report.recipe import row_path
+from dropasr.report.results import row_hashes
+
 RUN = REPOSITORY / "run.sh"
 
 
@@ -237,3 +244,25 @@ def test_a_ready_environment_costs_less_than_a_second(recording_venv: tuple[dict
     started = time.monotonic()
     subprocess.run(["bash", "-c", "source local/env.sh; dropasr_environment"], cwd=REPOSITORY, env=environment, check=True)
     assert time.monotonic() - started < 1.0
+
+
+SCRIPTS = [(path, ()) for path in sorted(REPOSITORY.glob("recipes/*/run.sh")) if (path.parent / "rows").exists()]
+SCRIPTS += [(REPOSITORY / "recipes/compare/run.sh", options) for options in (("--smoke",), ("--conf", "conf/fsdd.yaml"))]
+
+
+@pytest.mark.parametrize("script, options", SCRIPTS, ids=lambda value: value.parent.name if isinstance(value, Path) else " ".join(value))
+def test_scripts_of_recipes_find_their_rows(recording_venv: tuple[dict[str, str], Path], script: Path, options: tuple[str, ...]):
+    environment, calls = recording_venv
+    environment = {key: value for key, value in environment.items() if key != "SEEDS"}
+    subprocess.run(["bash", str(script.relative_to(REPOSITORY)), *options], cwd=REPOSITORY, env=environment, check=True, timeout=120)
+    found = 0
+    for verb, *words in recorded(calls):
+        if verb != "collect":
+            continue
+        config, paths = load(parse(words[:-1], base=REPOSITORY))
+        for name, wanted in row_hashes(config).items():
+            path = row_path(Path(words[-1]), config.corpus.name, paths.model, name, paths.seed, system_name(config))
+            if path.exists():
+                found += 1
+                assert read_json(path)["config_hash"] == wanted, f"{path.name}: a row of another configuration than the script's"
+    assert found
