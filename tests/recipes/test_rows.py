@@ -3,6 +3,7 @@
 That the scripts of recipes find them, too, is in tests/shell/test_run_sh.py.
 """
 
+import re
 import shlex
 from collections import defaultdict
 from pathlib import Path
@@ -38,3 +39,8 @@ def test_rows_are_of_the_present_configuration(recipe: Path) -> None:
         wanted = row_hashes(config)
         old = [name for name, (row, config_hash) in stored.items() if wanted.get(row) != config_hash]
         assert not old, f"rows of another configuration, to be removed and made again: {old}"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_pages_have_no_empty_sections(recipe: Path) -> None:
+    assert re.findall(r"^(## .*)\n+(?=## )", (recipe / "RESULTS.md").read_text(encoding="utf-8"), re.MULTILINE) == []
