@@ -91,7 +91,8 @@ def check_components(config: Config, row: str | None = None) -> None:
     from dropasr.decoding.search import need_lattices
     from dropasr.models import model_options
     from dropasr.stamps import resolved_backend
-    from dropasr.training.rows import check_rows, row_by_name
+    from dropasr.training.row_checks import check_rows
+    from dropasr.training.rows import row_by_name
 
     check_corpus_options(config.corpus)
     make_extractor(config.features, config.corpus.sample_rate)

@@ -12,7 +12,8 @@ from dropasr.errors import DropasrError, StageError
 from dropasr.log import get_logger, progress
 from dropasr.methods import method_options
 from dropasr.paths import Paths
-from dropasr.training.rows import check_rows, is_trained, row_by_name, train_row
+from dropasr.training.row_checks import check_rows
+from dropasr.training.rows import is_trained, row_by_name, train_row
 
 logger = get_logger(__name__)
 _messages: Any = None

@@ -2,7 +2,7 @@
 
 The first method of a family is trained at each rate, with the budget and the epochs of the table, from several seeds, and the rate with
 the lowest mean goes to all of the family. Every trial is a row of its own (`norm_removal-rate0.05@0.125`), trained once and found again
-when the search is repeated. Teachers have the rate of the configuration.
+when the search is repeated. Teachers have the rate of the configuration. The trial with the chosen rate is the table's net of that seed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dropasr.log import get_logger
 from dropasr.paths import Paths
 from dropasr.training.criteria import CRITERIA
 from dropasr.training.jobs import run_jobs
+from dropasr.training.reuse import reuse
 
 logger = get_logger(__name__)
 _KEYS = {"large": "training_rate", "small": "small_training_rate", "compact": "training_rate"}
@@ -142,23 +143,39 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
             }
             further = next_rate(errors[name], search.most)
             rates[name] += [] if further is None else [further]
-    write_text(target, _chosen(config, families, errors, number))
+    best = {name: min(sorted(errors[name]), key=errors[name].__getitem__) for name in families}
+    write_text(target, _chosen(config, families, errors, best, number))
     logger.info(f"learning rates written to {target}; a run of the recipe reads them")
+    table = with_rates(config, families, best)
+    for of_seed in seeds:
+        reuse(table, trial_config(config, families, rates, search.budget), of_seed)
 
 
-def _chosen(config: Config, families: dict[str, Family], errors: dict[str, dict[float, float]], seeds: int) -> str:
-    """The chosen rates as a configuration, and why, as its comment."""
+def _rates_of_methods(families: dict[str, Family], best: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Rates of families as options of their methods."""
     methods: dict[str, dict[str, float]] = {}
+    for name, family in families.items():
+        for method in family.methods:
+            methods.setdefault(method, {})[_KEYS[family.kind]] = best[name]
+    return methods
+
+
+def with_rates(config: Config, families: dict[str, Family], best: dict[str, float]) -> Config:
+    """The experiment with the best rate of each family."""
+    chosen = _rates_of_methods(families, best)
+    return config.model_copy(update={"methods": {label: {**values, **chosen.get(label, {})} for label, values in config.methods.items()}})
+
+
+def _chosen(config: Config, families: dict[str, Family], errors: dict[str, dict[float, float]], best: dict[str, float], seeds: int) -> str:
+    """The chosen rates as a configuration, and why, as its comment."""
     error = CRITERIA[config.train.criterion].error_name
     told = f"{error} on dev, %, after the last epoch by rate, mean of {seeds} seed{'s' * (seeds > 1)}"
     lines = [f"# Learning rates chosen on dev by --search-rates; {told}:"]
     for name, family in families.items():
-        best = min(sorted(errors[name]), key=errors[name].__getitem__)
         told = ", ".join(f"{rate:g}: {errors[name][rate]:.2f}" for rate in sorted(errors[name]))
-        edge = " (at the edge)" if best in (min(errors[name]), max(errors[name])) else ""
-        lines.append(f"#   {name} ({family.kind} {family.methods[0]}): {told}; chosen: {best:g}{edge}")
+        edge = " (at the edge)" if best[name] in (min(errors[name]), max(errors[name])) else ""
+        lines.append(f"#   {name} ({family.kind} {family.methods[0]}): {told}; chosen: {best[name]:g}{edge}")
         logger.info(lines[-1].lstrip("# "))
-        for method in family.methods:
-            methods.setdefault(method, {})[_KEYS[family.kind]] = best
-    body = yaml.safe_dump({"models": {config.model["name"]: {"methods": methods}}}, sort_keys=False, default_flow_style=None)
+    methods = {"methods": _rates_of_methods(families, best)}
+    body = yaml.safe_dump({"models": {config.model["name"]: methods}}, sort_keys=False, default_flow_style=None)
     return "\n".join([*lines, body])

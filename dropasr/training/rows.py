@@ -17,16 +17,16 @@ from dropasr.data.store import FrameStore
 from dropasr.errors import CompactionError, ConfigError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
 from dropasr.lang.pieces import load_units
-from dropasr.methods import build_method, check_method, has_own_schedule, learns_units, makes_smaller, masks_teacher, method_options
+from dropasr.methods import build_method, learns_units, method_options
 from dropasr.methods.base import CommonOptions, Schedule
 from dropasr.models import build_model
-from dropasr.models.base import AcousticModel, check_skip, widths_for_budget
+from dropasr.models.base import AcousticModel, widths_for_budget
 from dropasr.models.checkpoint import git_revision, load_net, save_net
 from dropasr.paths import Paths
 from dropasr.training.checkpoints import remove_training
 from dropasr.training.criteria import Sampler
 from dropasr.training.ctc_targets import tokens_file
-from dropasr.training.loop import Samplers, Trainer, mask_options
+from dropasr.training.loop import Samplers, Trainer
 from dropasr.training.teacher import MAX_FILE_BYTES, FileTeacher, NetTeacher, Teacher, write_posteriors
 
 MAX_COPY_BYTES = 1 << 30
@@ -41,102 +41,10 @@ def row_by_name(config: Config, name: str) -> Row:
     raise ConfigError(f"no row '{name}' in this experiment; it has {', '.join(row.name for row in rows(config))}.")
 
 
-def check_rows(config: Config) -> None:
-    """Check what only models and methods know: options, teachers, and who may stand under large, small, compact."""
-    large = config.experiment.large
-    mask_options(config.train)
-    net = build_model(config.model, config.features.num_mel_bins, 1)
-    _check_rate(config, net)
-    _check_fair(config)
-    for label, values in config.methods.items():
-        options = method_options(label, values)
-        smaller = makes_smaller(label, values)
-        if smaller and label in [*large, *config.experiment.small]:
-            raise ConfigError(f"experiment: '{label}' makes nets smaller; it belongs under experiment.compact.")
-        if not smaller and label in config.experiment.compact:
-            raise ConfigError(f"experiment.compact: '{label}' does not make nets smaller; it belongs under experiment.large or small.")
-        if options.teacher is not None and options.teacher not in large:
-            raise ConfigError(f"method '{label}': the teacher '{options.teacher}' is not among experiment.large ({', '.join(large)}).")
-        _check_chain(config, label)
-        check_method(label, values, net, options.teacher and method_options(options.teacher, config.methods[options.teacher]))
-    _check_taught(config)
-
-
-def _check_taught(config: Config) -> None:
-    """Raise ConfigError where a net gets smaller with a teacher that no net from scratch has, or with another share of it than any of
-    these or than others that get smaller."""
-    options = {label: method_options(label, config.methods[label]) for label in (*config.experiment.small, *config.experiment.compact)}
-    small = {options[label].teacher for label in config.experiment.small}
-    plain = [options[label] for label in config.experiment.small if not masks_teacher(label, config.methods[label])]
-    first: dict[str, str] = {}
-    for label in (label for label in config.experiment.compact if options[label].teacher is not None):
-        teacher, weight = options[label].teacher, options[label].teacher_weight
-        if teacher not in small:
-            raise ConfigError(
-                f"experiment.small: '{label}' learns from '{teacher}', so a net distilled from it from scratch must stand beside it "
-                f"(rules of comparison); found none. Add 'distilled' to experiment.small with methods.distilled.teacher={teacher}."
-            )
-        other = first.setdefault(teacher, label)
-        if weight != options[other].teacher_weight:
-            raise ConfigError(
-                f"experiment.compact: '{label}' has teacher_weight {weight:g}, but '{other}', which learns from '{teacher}', too, has "
-                f"{options[other].teacher_weight:g}. Set methods.{label}.teacher_weight={options[other].teacher_weight:g}."
-            )
-        weights = [own.teacher_weight for own in plain if own.teacher == teacher]
-        if weights and weight not in weights:
-            raise ConfigError(
-                f"experiment.small: '{label}' has teacher_weight {weight:g}, but those from scratch that learn from '{teacher}' have "
-                f"{', '.join(f'{own:g}' for own in weights)} (rules of comparison). Set methods.distilled.teacher_weight={weight:g}."
-            )
-
-
-def _check_chain(config: Config, label: str) -> None:
-    """Raise ConfigError where teachers wait for each other."""
-    chain, teacher = [label], config.methods[label].get("teacher")
-    while teacher in config.methods:
-        chain.append(teacher)
-        if teacher in chain[:-1]:
-            raise ConfigError(f"method '{label}': expected teachers that are trained first, found {' <- '.join(chain)}. Set one to null.")
-        teacher = config.methods[teacher].get("teacher")
-
-
-def _check_rate(config: Config, net: AcousticModel) -> None:
-    """Raise ConfigError where a net that reads sequences steps over frames at another rate than the one it is to be evaluated at."""
-    wanted = config.train.frame_subsampling
-    if net.reads_chunks and net.stride != wanted:
-        raise ConfigError(
-            f"train.frame_subsampling: expected {net.stride}, the rate of the net itself (model '{config.model['name']}'), found {wanted}. "
-            f"Set train.frame_subsampling={net.stride}, or build the net for one of {wanted} (model.subsampling, model.frame_outputs)."
-        )
-    check_skip(net, config.decode.frame_skip)
-
-
-SCHEDULE_KEYS = ("start", "end", "passes")
-"""Options that methods whose schedule is their own (`own_schedule`) need not share."""
-SHARED_KEYS = (*SCHEDULE_KEYS, "min_units", "width_multiple")
-"""Options that the methods under experiment.compact must share, those that make nets of the size they learn excepted."""
-
-
-def _check_fair(config: Config) -> None:
-    """Raise ConfigError where methods that meet the same budgets were given another schedule."""
-    labels = dict.fromkeys(row.method for row in rows(config) if row.kind == "compact" and row.budget)
-    options = {label: method_options(label, config.methods[label]) for label in labels}
-    for key in SHARED_KEYS:
-        bound = [label for label in labels if key not in SCHEDULE_KEYS or not has_own_schedule(label, config.methods[label])]
-        values = [(label, getattr(options[label], key)) for label in bound if hasattr(options[label], key)]
-        for label, value in values[1:]:
-            first, wanted = values[0]
-            if value != wanted:
-                raise ConfigError(
-                    f"experiment.compact: '{label}' has {key} {value}, but '{first}' has {wanted}; methods that are compared share "
-                    f"{', '.join(SHARED_KEYS)}. Set methods.{label}.{key}={wanted}, or compare them in experiments of their own."
-                )
-
-
-def row_identity(config: Config, paths: Paths, row: Row) -> str:
-    """Hash of everything that decides how a row comes out: options, seed, labels, and the teacher's identity."""
+def row_parts(config: Config, paths: Paths, row: Row) -> dict[str, Any]:
+    """Everything that decides how a row comes out: options, seed, labels, and the teacher's identity."""
     teacher = method_options(row.method, config.methods[row.method]).teacher
-    parts: dict[str, Any] = {
+    return {
         "row": [row.name, row.kind, row.budget],
         "model": config.model,
         "method": config.methods[row.method],
@@ -147,7 +55,11 @@ def row_identity(config: Config, paths: Paths, row: Row) -> str:
         "features": sha256_file(paths.features("train") / "index.json"),
         "teacher": row_identity(config, paths, row_by_name(config, teacher)) if teacher else None,
     }
-    return hash_of(parts)
+
+
+def row_identity(config: Config, paths: Paths, row: Row) -> str:
+    """Hash of `row_parts`."""
+    return hash_of(row_parts(config, paths, row))
 
 
 def is_trained(config: Config, paths: Paths, row: Row) -> bool:
@@ -224,7 +136,6 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     """Train one row to the end, resuming where an earlier run stopped, and write checkpoint, summary and TensorBoard events."""
     torch.set_num_threads(1)
     folder = paths.net(row.name)
-    identity = row_identity(config, paths, row)
     # Without its summary an older net of another configuration counts as absent while this one is being made.
     (folder / "summary.json").unlink(missing_ok=True)
     (folder / "posteriors-train.npy").unlink(missing_ok=True)
@@ -239,7 +150,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     teacher = _teacher(config, paths, method.options.teacher, method.masks_teacher) if method.options.teacher else None
     rate = method.options.rate_of(row.kind)
     options = config.train if rate is None else config.train.model_copy(update={"learning_rate": rate})
-    trainer = Trainer(net, method, samplers, options, folder, paths.seed, teacher, say, identity)
+    trainer = Trainer(net, method, samplers, options, folder, paths.seed, teacher, say, row_identity(config, paths, row))
     net = trainer.run(on_epoch)
     macs = net.macs_per_frame()
     share = macs / large_macs
@@ -248,24 +159,14 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
             f"{row.name}: the net has {share:.4f} of the large net's multiply-adds, expected {row.budget:g} within "
             f"{100 * config.experiment.budget_tolerance:g} %. Widths: {net.widths}."
         )
-    summary = {
-        "row": row.name,
-        "method": row.method,
+    figures = {
         "learns_units": learns_units(row.method, config.methods[row.method]) if row.kind == "compact" else None,
-        "model": config.model["name"],
-        "kind": row.kind,
-        "budget": row.budget,
         "macs_share": share,
-        "seed": paths.seed,
         "units": net.widths,
         "parameters": net.num_parameters(),
         "nonzeros": sum(int(parameter.count_nonzero()) for parameter in net.parameters()),
         "macs_per_frame": round(macs / net.frames_scored),
         "train_seconds": sum(figures["seconds"] for figures in trainer.history),
-        "epochs": config.train.epochs,
-        "criterion": config.train.criterion,
-        "teacher": method.options.teacher,
-        "config_hash": identity,
         "git_revision": git_revision(),
         "threads": 1,
         "precision": trainer.precision,
@@ -275,6 +176,26 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "signals": trainer.signals,
         "compactions": trainer.compactions,
     }
+    write_row(config, paths, row, net, figures)
+    remove_training(folder)
+
+
+def write_row(config: Config, paths: Paths, row: Row, net: AcousticModel, figures: dict[str, Any]) -> None:
+    """The folder of a trained row: checkpoint, TensorBoard events, and last the summary, `figures` with what the configuration says."""
+    folder, identity = paths.net(row.name), row_identity(config, paths, row)
+    summary = {
+        **figures,
+        "row": row.name,
+        "method": row.method,
+        "model": config.model["name"],
+        "kind": row.kind,
+        "budget": row.budget,
+        "seed": paths.seed,
+        "epochs": config.train.epochs,
+        "criterion": config.train.criterion,
+        "teacher": method_options(row.method, config.methods[row.method]).teacher,
+        "config_hash": identity,
+    }
     save_net(
         folder,
         net,
@@ -282,7 +203,6 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     )
     _write_events(folder, summary)
     write_json(folder / "summary.json", summary)
-    remove_training(folder)
 
 
 def _write_events(folder: Path, summary: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from dropasr.methods import build_method
 from dropasr.methods.base import HeldOut, Schedule
 from dropasr.models.feedforward import FeedForward
 from dropasr.models.lstm import Lstm
-from dropasr.training.rows import check_rows
+from dropasr.training.row_checks import check_rows
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from training_case import make_trainer  # noqa: E402 (the folder above is on the path only now)

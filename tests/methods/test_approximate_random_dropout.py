@@ -18,7 +18,7 @@ from dropasr.methods.approximate_random_dropout import closed_form, drop_shares,
 from dropasr.methods.base import Schedule
 from dropasr.models.feedforward import FeedForward
 from dropasr.models.patterns import BlockPattern, RowPattern, TilePattern
-from dropasr.training.rows import check_rows
+from dropasr.training.row_checks import check_rows
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "models")]
 from lstm_case import VARIANTS, make_chunks, make_net, set_gates  # noqa: E402

@@ -19,7 +19,8 @@ from dropasr.methods import build_method
 from dropasr.methods.base import Schedule
 from dropasr.models.feedforward import FeedForward
 from dropasr.training.criteria import frame_loss
-from dropasr.training.rows import check_rows, row_by_name, train_row
+from dropasr.training.row_checks import check_rows
+from dropasr.training.rows import row_by_name, train_row
 from dropasr.training.teacher import NetTeacher
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "training"), str(Path(__file__).parents[1] / "models")]

@@ -18,7 +18,7 @@ from dropasr.methods.base import Schedule
 from dropasr.models.checkpoint import load_net, save_net
 from dropasr.models.feedforward import FeedForward
 from dropasr.training.loop import make_optimiser
-from dropasr.training.rows import check_rows
+from dropasr.training.row_checks import check_rows
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "training"), str(Path(__file__).parents[1] / "models")]
 from lstm_case import VARIANTS, logits_by_hand, make_chunks, make_net  # noqa: E402

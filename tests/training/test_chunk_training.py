@@ -18,7 +18,8 @@ from dropasr.methods.base_removal import GradualRemoval
 from dropasr.models.checkpoint import load_net
 from dropasr.training import criteria
 from dropasr.training.criteria import make_criterion
-from dropasr.training.rows import check_rows, is_trained, row_by_name, train_row
+from dropasr.training.row_checks import check_rows
+from dropasr.training.rows import is_trained, row_by_name, train_row
 from dropasr.training.teacher import FileTeacher, NetTeacher, write_posteriors
 
 sys.path.insert(0, str(Path(__file__).parent))

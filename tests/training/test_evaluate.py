@@ -27,8 +27,8 @@ from dropasr.report.results import row_hashes
 from dropasr.stages import BY_VERB
 from dropasr.stamps import Stamps
 from dropasr.training import decode_parts, evaluate
+from dropasr.training.row_checks import check_rows
 from dropasr.training.row_evaluation import RowEvaluation
-from dropasr.training.rows import check_rows
 
 needs_k2 = pytest.mark.skipif("k2" not in BACKENDS, reason="lattices are k2's; this stack does not have it")
 

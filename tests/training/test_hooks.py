@@ -10,7 +10,7 @@ from dropasr.config import load_config
 from dropasr.errors import ConfigError
 from dropasr.methods.base import BaseMethod
 from dropasr.methods.random_removal import Method as RandomRemoval
-from dropasr.training.rows import check_rows
+from dropasr.training.row_checks import check_rows
 
 WEIGHT = 0.03
 

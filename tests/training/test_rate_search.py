@@ -13,7 +13,7 @@ from dropasr.errors import ConfigError, DivergedError
 from dropasr.paths import Paths
 from dropasr.training import rate_search
 from dropasr.training.rate_search import Family, RateSearch, families_of, next_rate, search_rates, trial_config
-from dropasr.training.rows import check_rows
+from dropasr.training.row_checks import check_rows
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "synth_commands.yaml"
 SETTINGS = (

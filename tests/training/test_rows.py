@@ -16,7 +16,8 @@ from dropasr.files import read_json
 from dropasr.paths import Paths
 from dropasr.training import jobs
 from dropasr.training.ctc_targets import tokens_file
-from dropasr.training.rows import check_rows, is_trained, row_by_name, row_identity, train_row
+from dropasr.training.row_checks import check_rows
+from dropasr.training.rows import is_trained, row_by_name, row_identity, train_row
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "synth_commands.yaml"
 FREE = "dropout_compaction_published"
