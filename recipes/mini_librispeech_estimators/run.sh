@@ -3,11 +3,12 @@
 # update. Data, alignment and the nets that both have are those of recipes/mini_librispeech.
 #
 #   bash recipes/mini_librispeech_estimators/run.sh --corpus-dir …/LibriSpeech [options of run.sh]
+#
+# SEEDS="1" sets other seeds than 3.
 set -euo pipefail
 
 recipe=$(dirname "${BASH_SOURCE[0]}")
 root=$(realpath --relative-to="$PWD" "$recipe/../..") # relative, so that the recorded commands hold on other machines
-export SEEDS=${SEEDS:-1}
-exec bash "$root/local/recipe.sh" "$recipe" --conf "$root/recipes/mini_librispeech/conf.yaml" \
-  --data-dir "$root/data/mini_librispeech" --exp-dir "$root/exp/mini_librispeech" --set "experiment.budgets=[0.125]" \
-  --set "experiment.compact=[compaction_mean_field,compaction_score,compaction_gumbel,compaction_random,random_removal,norm_removal]" "$@"
+export SEEDS=${SEEDS:-3}
+exec bash "$root/local/recipe.sh" "$recipe" --conf "$recipe/conf.yaml" \
+  --data-dir "$root/data/mini_librispeech" --exp-dir "$root/exp/mini_librispeech" "$@"
