@@ -15,6 +15,8 @@ from lhotse import CutSet, MonoCut
 from dropasr.config import REPOSITORY, load_config
 from dropasr.data.corpora import prepare
 from dropasr.errors import DataError
+from dropasr.lang.build import build
+from dropasr.lang.ngram import NGram
 from dropasr.paths import Paths
 from dropasr.stages import BY_VERB
 
@@ -41,6 +43,19 @@ def prepared(name: str, corpus_dir: Path, paths: Paths, *settings: str) -> dict[
 
 def ids(cuts: dict[str, list[MonoCut]]) -> dict[str, list[str]]:
     return {split: [cut.id for cut in found] for split, found in cuts.items()}
+
+
+def check_language(name: str, paths: Paths, tmp_path: Path) -> None:
+    """Stage 3 after `prepared`: lexicon and models of the transcripts, for nets with tied units and a search as for large vocabularies."""
+    words = {word for cut in CutSet.from_file(paths.cuts("train")) for word in cut.supervisions[0].text.split()}
+    dictionary = tmp_path / "cmudict.txt"
+    dictionary.write_text("".join(f"{word}  {' '.join(c for c in word if c.isalpha())}\n" for word in sorted(words)), encoding="utf-8")
+    config = load_config(REPOSITORY / "conf" / f"{name}.yaml", settings=[f"lang.dictionary={dictionary}"])
+    build(config, paths)
+    report = json.loads((paths.lang / "report.json").read_text(encoding="utf-8"))
+    assert report["lexicon"]["words"] == len(words) and report["language_model"]["smoothing"] == "kneser_ney"
+    assert NGram.from_arpa(paths.lang / "lm-rescore.arpa").order == 4 and NGram.from_arpa(paths.lang / "lm.arpa").order == 3
+    assert (config.lang.tying, config.decode.max_active) == ("likelihood", 3000)
 
 
 def texts(cuts: list[MonoCut]) -> list[str]:
@@ -108,6 +123,7 @@ def test_librispeech(tmp_path: Path, paths: Paths, name: str, train: list[str]) 
     cuts = prepared(name, tmp_path, paths)
     speakers = {split: sorted({cut.supervisions[0].speaker for cut in found}) for split, found in cuts.items()}
     assert speakers == {"train": train, "dev": ["84"], "test": ["61"], "test_other": ["367"]}
+    check_language(name, paths, tmp_path)
 
 
 def test_tedlium3(tmp_path: Path, paths: Paths) -> None:
@@ -130,6 +146,7 @@ def test_tedlium3(tmp_path: Path, paths: Paths) -> None:
     assert texts(cuts["test"]) == ["THEY'RE HERE", "'CAUSE IT'S LATE"]
     whole, _ = soundfile.read(legacy / "dev" / "sph" / "BobJones_2010.sph", dtype="float32")
     np.testing.assert_array_equal(cuts["dev"][0].load_audio()[0], whole[RATE // 2 : RATE // 2 + 12000])
+    check_language("tedlium3", paths, tmp_path)
 
 
 def test_aishell(tmp_path: Path, paths: Paths) -> None:
@@ -166,6 +183,7 @@ def test_commonvoice(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPat
     assert ids(cuts)["test"] == ["common_voice_en_cc0", "common_voice_en_cc2"]
     found = cuts["test"][0]
     assert (found.sampling_rate, found.load_audio().shape, found.supervisions[0].speaker) == (RATE, (1, 9600), "cc")
+    check_language("commonvoice", paths, tmp_path)
 
 
 def make_speechocean(folder: Path, speakers: int = 10) -> Path:
