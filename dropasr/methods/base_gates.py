@@ -86,7 +86,7 @@ def shift_for(logits: torch.Tensor, probabilities: Callable[[torch.Tensor], torc
 
 
 class Learner:
-    """Adam on one vector `(H,)` per group of units; all its state is in `tensors()`."""
+    """Adam on one tensor `(H,)` or `(H, K)` per group of units; all its state is in `tensors()`."""
 
     def __init__(self, values: list[torch.Tensor]) -> None:
         self.values = [vector.detach().clone().requires_grad_(True) for vector in values]
@@ -156,6 +156,14 @@ class LearnedGates(GradualRemoval):
         """Logit of all units when learning starts."""
         raise NotImplementedError
 
+    def blank(self, width: int) -> torch.Tensor:
+        """What is learned for so many units, before anything is: `(H,)`, or `(H, K)` where a unit has K logits."""
+        return torch.zeros(width)
+
+    def order(self, logits: torch.Tensor) -> torch.Tensor:
+        """By what `(H,)` units are ranked: the largest stay."""
+        return logits
+
     def draw(self, logits: torch.Tensor, rows: int) -> torch.Tensor:
         """Fresh gates `(rows, H)`, with gradients for the logits `(H,)`."""
         raise NotImplementedError
@@ -199,7 +207,7 @@ class LearnedGates(GradualRemoval):
 
     def begin_removal(self, net: AcousticModel, trained: bool) -> None:
         super().begin_removal(net, trained)
-        self.learner = Learner([torch.zeros(width) for width in net.widths])
+        self.learner = Learner([self.blank(width) for width in net.widths])
         self.shifts = [self.first_logit] * len(self.scales)
         if trained:
             # Trained units are about to be multiplied by their gates: keep what the layers above read.
@@ -238,7 +246,7 @@ class LearnedGates(GradualRemoval):
     def _shift(self, index: int) -> float:
         if not self.targets:
             return self.free_shift()
-        first = self.initial_units[index] * float(self.open_probabilities(torch.tensor(self.first_logit, dtype=torch.float64)))
+        first = self.initial_units[index] * float(self.open_probabilities(self.blank(1).double() + self.first_logit))
         wanted = first + (self.targets[index] - first) * self.fallen()
         # Units that are closed may have left already; those that are there can all be open.
         wanted = min(wanted, self.scales[index].numel() - 1e-3)
@@ -269,8 +277,8 @@ class LearnedGates(GradualRemoval):
             logits = self.logits(index).detach()
             gates = self.final_gates(logits) if last else self.test_gates(logits)
             # With a budget the last removal leaves the units with the largest logits, as many as wanted.
-            leaves = torch.ones_like(logits, dtype=torch.bool) if last and self.targets else self.closed(logits)
-            leaves[logits.topk(min(units, logits.numel())).indices] = False
+            leaves = torch.ones(len(logits), dtype=torch.bool) if last and self.targets else self.closed(logits)
+            leaves[self.order(logits).topk(min(units, len(logits))).indices] = False
             self.scales[index] = gates.clamp(min=FLOOR).masked_fill(leaves, 0.0)
 
     def _remove(self, net: AcousticModel, optimiser: torch.optim.Optimizer, held_out: HeldOut, fold: bool) -> None:

@@ -24,7 +24,8 @@ from dropasr.models.recurrence import Recurrence
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from lstm_case import make_chunks, make_net  # noqa: E402 (the folder above is on the path only now)
 
-NAMES = ["adaptive_dropout", "l0_hard_concrete", "generalised_dropout"]
+ONE_LOGIT = ["adaptive_dropout", "l0_hard_concrete", "generalised_dropout"]
+NAMES = [*ONE_LOGIT, "beta_bernoulli"]
 GATE = {"adaptive_dropout": lambda b: torch.sigmoid(b), "generalised_dropout": lambda b: torch.sigmoid(b)}
 GATE["l0_hard_concrete"] = lambda b: (torch.sigmoid(b) * 1.2 - 0.1).clamp(0, 1)
 
@@ -113,7 +114,7 @@ def test_the_shift_opens_as_many_gates_as_wanted():
         assert float(torch.sigmoid(logits.double() + shift).sum()) == pytest.approx(count, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_LOGIT)
 def test_gates_are_drawn_as_often_open_as_they_say(name):
     net = feed_forward()
     method = learning(name, net)
