@@ -31,8 +31,6 @@ class MethodOptions(GateOptions):
 
     passes: int = Field(default=8, ge=1)
     """Removals between `start` and `end`; before the last, only units that are closed leave."""
-    reach: float = Field(default=20.0, gt=0)
-    """How far Adam can carry log a and log b between `start` and `end`, gradients agreeing: its learning rate times the number of steps."""
     alpha: float = Field(default=1e-4, gt=0)
     """Prior Beta(alpha, 1): the smaller, the fewer units it wants."""
     prior_strength: float = Field(default=1e-4, ge=0)
