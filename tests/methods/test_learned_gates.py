@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from lstm_case import make_chunks, make_net  # noqa: E402 (the folder above is on the path only now)
 
 ONE_LOGIT = ["adaptive_dropout", "l0_hard_concrete", "generalised_dropout"]
-NAMES = [*ONE_LOGIT, "beta_bernoulli"]
+NAMES = [*ONE_LOGIT, "beta_bernoulli", "online_compaction"]
 GATE = {"adaptive_dropout": lambda b: torch.sigmoid(b), "generalised_dropout": lambda b: torch.sigmoid(b)}
 GATE["l0_hard_concrete"] = lambda b: (torch.sigmoid(b) * 1.2 - 0.1).clamp(0, 1)
 
@@ -218,7 +218,7 @@ def test_adaptive_dropout_as_published_keeps_units_above_the_threshold():
 def test_the_budget_is_met_along_a_path_of_one_direction(name, passes, target):
     net = feed_forward((120, 100))
     wanted = widths_for_budget(net, target * net.macs_per_frame(), min_units=2)
-    method = build(name, target, net=net, passes=passes)
+    method = build(name, target, net=net, passes=passes, end=0.6)
     assert makes_smaller(name, {"method": name}) and learns_units(name, {"method": name}) and method.own_schedule
     counts = np.array(train(method, net))
     assert net.widths == wanted and all(gate.multiplier is None for gate in net.gates)
@@ -250,7 +250,7 @@ def test_data_choose_the_units(name):
     inputs, _ = data_of(net)
     before = net.hidden[0].bias.data.copy_(torch.arange(40.0) / 1000).tolist()
     labels = net(inputs).argmax(dim=1).detach()
-    train(build(name, 0.5, net=net, epochs=10, steps=20), net, rate=0.0, data=(inputs, labels))
+    train(build(name, 0.5, net=net, epochs=10, steps=20, reach=60), net, rate=0.0, data=(inputs, labels))
     left = [before.index(value) for value in net.hidden[0].bias.tolist()]
     assert len(left) == 20 and sum(index % 2 for index in left) >= 17
 

@@ -50,6 +50,7 @@ METHODS = {
     "l0_hard_concrete": {"method": "l0_hard_concrete", "end": 0.7, "passes": 4, "min_units": 3},
     "generalised_dropout": {"method": "generalised_dropout", "end": 0.7, "passes": 4, "min_units": 3},
     "beta_bernoulli": {"method": "beta_bernoulli", "end": 0.7, "passes": 4, "min_units": 3},
+    "online_compaction": {"method": "online_compaction", "end": 0.7, "passes": 4, "min_units": 3},
     "targeted_dropout": {"method": "targeted_dropout", "start": 0.2, "end": 0.7, "passes": 2, "min_units": 3},
     "targeted_weight_dropout": {"method": "targeted_weight_dropout", "share": 0.7, "rank_every": 3},
 }
