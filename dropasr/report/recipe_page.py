@@ -208,7 +208,7 @@ def page(results: RecipeResults) -> list[Block]:
     groups = grouped(results.rows)
     for name, rows in groups.items():
         blocks += _sizes(results, name, rows)
-    claims = [*_claims(results)]
+    claims = [*_claims(results)] if any(row.kind == "compact" for row in results.rows) else []
     blocks += [Heading("Claims"), *claims] if claims else []
     if len(groups) > 1:
         about = "The large net that is the reference of each system, and its compacted nets. The systems' times come from different runs."
