@@ -8,7 +8,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,15 +148,17 @@ def _jobs(invocation: Invocation) -> None:
 
 def _rates(invocation: Invocation) -> None:
     from dropasr.stamps import Stamps
-    from dropasr.training.rate_search import search_rates
+    from dropasr.training.rate_search import search_rates, seeds_of
 
     config, paths = load(invocation)
-    stamps, stage, folder = Stamps(config, paths), BY_VERB["train"], _recipe(invocation)
+    stage, folder = BY_VERB["train"], _recipe(invocation)
+    source, target = folder / "families.yaml", folder / "rates" / f"{invocation.conf.stem}-{paths.model}.yaml"
     log.setup(paths.logs / "rates.log")
-    with stamps.locked(stage):
-        stamps.check_inputs(stage)
-        target = folder / "rates" / f"{invocation.conf.stem}-{paths.model}.yaml"
-        search_rates(config, paths, folder / "families.yaml", target, invocation.nj)
+    with ExitStack() as stack:
+        for seed in seeds_of(config, source):
+            stack.enter_context(Stamps(config, replace(paths, seed=seed)).locked(stage))
+        Stamps(config, paths).check_inputs(stage)
+        search_rates(config, paths, source, target, invocation.nj)
 
 
 def _check_row(config: Config, paths: Paths, row: str) -> None:

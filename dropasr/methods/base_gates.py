@@ -165,7 +165,7 @@ class LearnedGates(GradualRemoval):
         return logits
 
     def draw(self, logits: torch.Tensor, rows: int) -> torch.Tensor:
-        """Fresh gates `(rows, H)`, with gradients for the logits `(H,)`."""
+        """Fresh gates `(rows, H)`, or one row for all, with gradients for the logits `(H,)`."""
         raise NotImplementedError
 
     def open_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
@@ -197,7 +197,7 @@ class LearnedGates(GradualRemoval):
         raise NotImplementedError
 
     def logits(self, index: int) -> torch.Tensor:
-        """Logits `(H,)` of a group, with gradients for its learned values."""
+        """Logits `(H,)`, or `(H, K)`, of a group, with gradients for its learned values."""
         return self.stretch * self.learner.values[index] + self.shifts[index]
 
     @property

@@ -74,8 +74,8 @@ class Method(LearnedGates):
         return self.open_probabilities(logits) < self.options.threshold
 
     def group_penalty(self, index: int) -> torch.Tensor:
-        log_a, minus_log_b = self.logits(index).unbind(dim=1)
-        return self.options.prior_strength * divergence(log_a.exp(), (-minus_log_b).exp(), self.options.alpha).sum()
+        log_a, minus_log_b = self.logits(index).double().clamp(-_LARGEST, _LARGEST).unbind(dim=1)
+        return self.options.prior_strength * divergence(log_a.exp(), (-minus_log_b).exp(), self.options.alpha).sum().float()
 
 
 def log_mean(logits: torch.Tensor) -> torch.Tensor:

@@ -119,6 +119,12 @@ def next_rate(errors: dict[float, float], most: int) -> float | None:
     return float(f"{best * best / neighbour:.4g}")
 
 
+def seeds_of(config: Config, source: Path) -> list[int]:
+    """The seeds of which nets are trained for every rate, and, as far as they are the table's, kept for it."""
+    search = parse_options(RateSearch, read_layers(source), str(source))
+    return list(range(1, search.seeds_of.get(config.corpus.name, search.seeds) + 1))
+
+
 def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: int) -> None:
     """Search the rates of `source` (a families.yaml), in `nj` processes, and write a configuration with the best ones to `target`."""
     search = parse_options(RateSearch, read_layers(source), str(source))
@@ -126,8 +132,7 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
     rates = {name: [float(f"{factor * config.train.learning_rate:.4g}") for factor in sorted(search.factors)] for name in families}
     errors: dict[str, dict[float, float]] = {name: {} for name in families}
     diverged: set[str] = set()
-    number = search.seeds_of.get(config.corpus.name, search.seeds)
-    seeds = [replace(paths, seed=seed) for seed in range(1, number + 1)]
+    seeds = [replace(paths, seed=seed) for seed in seeds_of(config, source)]
     while any(len(errors[name]) < len(rates[name]) for name in families):
         trial = trial_config(config, families, rates, search.budget)
         trained = rows(trial)
@@ -144,7 +149,7 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
             further = next_rate(errors[name], search.most)
             rates[name] += [] if further is None else [further]
     best = {name: min(sorted(errors[name]), key=errors[name].__getitem__) for name in families}
-    write_text(target, _chosen(config, families, errors, best, number))
+    write_text(target, _chosen(config, families, errors, best, len(seeds)))
     logger.info(f"learning rates written to {target}; a run of the recipe reads them")
     table = with_rates(config, families, best)
     for of_seed in seeds:

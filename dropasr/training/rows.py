@@ -136,9 +136,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
     """Train one row to the end, resuming where an earlier run stopped, and write checkpoint, summary and TensorBoard events."""
     torch.set_num_threads(1)
     folder = paths.net(row.name)
-    # Without its summary an older net of another configuration counts as absent while this one is being made.
-    (folder / "summary.json").unlink(missing_ok=True)
-    (folder / "posteriors-train.npy").unlink(missing_ok=True)
+    _discard(folder)
     net, large_macs = initial_net(config, paths, row)
     target = row.budget * large_macs if row.kind == "compact" and row.budget else None
     samplers = _samplers(config, paths, net)
@@ -177,12 +175,18 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "compactions": trainer.compactions,
     }
     write_row(config, paths, row, net, figures)
-    remove_training(folder)
+
+
+def _discard(folder: Path) -> None:
+    """Let an older net, of another configuration, count as absent while one is being made, with what students read of it."""
+    for name in ("summary.json", "posteriors-train.npy"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_row(config: Config, paths: Paths, row: Row, net: AcousticModel, figures: dict[str, Any]) -> None:
     """The folder of a trained row: checkpoint, TensorBoard events, and last the summary, `figures` with what the configuration says."""
     folder, identity = paths.net(row.name), row_identity(config, paths, row)
+    _discard(folder)
     summary = {
         **figures,
         "row": row.name,
@@ -196,13 +200,11 @@ def write_row(config: Config, paths: Paths, row: Row, net: AcousticModel, figure
         "teacher": method_options(row.method, config.methods[row.method]).teacher,
         "config_hash": identity,
     }
-    save_net(
-        folder,
-        net,
-        {"row": row.name, "config_hash": identity, "seed": paths.seed, "model": config.model, "method": config.methods[row.method]},
-    )
+    about = {"row": row.name, "config_hash": identity, "seed": paths.seed, "model": config.model, "method": config.methods[row.method]}
+    save_net(folder, net, {**about, "git_revision": figures["git_revision"]})
     _write_events(folder, summary)
     write_json(folder / "summary.json", summary)
+    remove_training(folder)
 
 
 def _write_events(folder: Path, summary: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What size costs on mini LibriSpeech: plain nets of 1024, 512, 256 and 128 units per layer. Where it costs nothing, compaction has nothing to win.
-# Data, alignment and the large nets are those of recipes/mini_librispeech.
+# What size costs on mini LibriSpeech: plain nets of 1024, 512, 256 and 128 units per layer. Where it costs nothing, compaction has nothing to
+# win. Data, alignment and the large nets are those of recipes/mini_librispeech.
 #
 #   bash recipes/mini_librispeech_sizes/run.sh --corpus-dir …/LibriSpeech [options of run.sh]
 #

@@ -105,6 +105,17 @@ def test_the_penalty_is_the_divergence_of_the_units_that_are_left():
     assert int((method.scales[0] == 0).sum()) == 7 and float(method.scales[0][7]) == pytest.approx(0.75, abs=1e-4)
 
 
+@pytest.mark.parametrize("logit", [-200.0, -20.0, 20.0, 200.0])
+def test_logits_that_have_gone_too_far_do_no_harm(logit):
+    method = build()
+    method.learner.values[0] = torch.full((40, 2), logit, requires_grad=True)
+    method.shifts = [0.0, 0.0]
+    penalty = method.group_penalty(0) + method.draw(method.logits(0), 3).sum()
+    penalty.backward()
+    assert math.isfinite(float(penalty)) and bool(method.learner.values[0].grad.isfinite().all())
+    assert bool(method.open_probabilities(method.logits(0)).isfinite().all())
+
+
 def test_refusals():
     with pytest.raises(ConfigError, match="temperature"):
         method_options("b", {"method": "beta_bernoulli", "temperature": 0})

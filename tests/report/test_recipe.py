@@ -234,6 +234,13 @@ def test_claims_over_all_test_speakers_come_first(tmp_path):
     assert row.extra["all"].wer_spread.per_seed == pytest.approx([100 * 66 / 16250] * 3)
 
 
+def test_a_page_without_compacted_nets_makes_no_claims(tmp_path):
+    folder = make_recipe(tmp_path, config=make_config(compact=[]), speakers=13, words=50)
+    table(folder)
+    text = (folder / "RESULTS.md").read_text(encoding="utf-8")
+    assert "## What size costs: plainly trained nets" in text and "## Claims" not in text
+
+
 def test_nets_trained_plainly_come_first_by_size(tmp_path):
     folder = make_recipe(tmp_path)
     table(folder)

@@ -46,7 +46,13 @@ def test_chosen_trials_are_the_nets_that_training_again_would_make(tmp_path):
     for row in rows(trial):
         train(trial, paths, row.name)
     table = with_rates(config(), FAMILIES, {"large": 0.2, "scratch": 0.1, "distilled": 0.1, "removal": 0.1})
+    # What an older net of the row left behind must not be taken for the new one's.
+    old = paths.net("dense")
+    shutil.copytree(paths.net("dense-rate0.05"), old)
+    for name in ("posteriors-train.npy", "training.json", "training-1.safetensors"):
+        (old / name).write_bytes(b"old")
     found = reuse(table, trial, paths)
+    assert not (old / "posteriors-train.npy").exists() and not list(old.glob("training*"))
     # Neither other budgets, nor methods that were not tried, nor those whose teacher has another rate in the table
     assert sorted(found) == ["dense", "norm_removal@0.125", "small_dense@0.125"]
     assert {row.name for row in rows(table) if is_trained(table, paths, row)} == set(found)
