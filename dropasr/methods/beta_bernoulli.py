@@ -1,4 +1,4 @@
-"""Beta-Bernoulli dropout (Lee, Kim, Hwang et al. 2018): a posterior over each unit's retention probability, learned with the weights.
+"""Beta-Bernoulli dropout (Lee et al. 2018, arXiv 1805.10896): a posterior over each unit's retention probability, learned with the weights.
 
     pi_u = (1 - v^(1/b_u))^(1/a_u), v ~ U(0, 1)         (Kumaraswamy), one draw per mini-batch: pi is common to all frames
     z = sigmoid((logit pi_u + noise) / T), noise logistic, one draw per frame and unit (per mini-batch in recurrent nets)
