@@ -18,13 +18,17 @@ import torch
 from lhotse import CutSet, Fbank, FbankConfig
 from lhotse.audio import set_audio_duration_mismatch_tolerance
 
+import dropasr
 from dropasr import workers
 from dropasr.config import Config, FeaturesConfig
 from dropasr.data.audio import read_sphere_by_libsndfile
+from dropasr.data.finished import NAME as FINISHED
+from dropasr.data.finished import read_finished, write_finished
 from dropasr.data.normalisation import Moments, moments, normalise
 from dropasr.data.perturb import perturbed
 from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError, DataError, StageError
+from dropasr.files import hash_of, sha256_file
 from dropasr.log import get_logger, progress
 from dropasr.paths import Paths
 
@@ -199,6 +203,13 @@ def _store(
     return everything  # type: ignore[return-value]
 
 
+def _made_from(manifest: Path, config: Config, is_train: bool, prior: Moments | None) -> str:
+    """Hash of all that decides the features of a split; recordings count by the manifest, which stage 1 writes anew when they change."""
+    moments = None if is_train or prior is None else [prior.frames, prior.mean.tolist(), prior.variance.tolist()]
+    about = [dropasr.__version__, sha256_file(manifest), manifest.stat().st_mtime_ns, config.features.model_dump(mode="json"), config.corpus.sample_rate]
+    return hash_of([*about, is_train, moments])
+
+
 def _extract_split(split: str, config: Config, paths: Paths, pool: Executor, prior: Moments | None) -> Moments | None:
     """Extract and store one split; returns the moments of train, which every later split is given as `prior`."""
     manifest = paths.cuts(split)
@@ -206,6 +217,12 @@ def _extract_split(split: str, config: Config, paths: Paths, pool: Executor, pri
         raise StageError(f"{manifest}: the cuts of '{split}' are missing. Stage 1 (data) makes them.")
     began = time.perf_counter()
     features, sample_rate, is_train = config.features, config.corpus.sample_rate, split == "train"
+    made_from = _made_from(manifest, config, is_train, prior)
+    kept = read_finished(paths.features(split), made_from)
+    if kept is not None:
+        logger.info("%s: its features are there already", split)
+        return kept if is_train else prior
+    (paths.features(split) / FINISHED).unlink(missing_ok=True)
     kind = features.normalise
     pairs = perturbed(CutSet.from_file(manifest), features.speed_perturb if is_train else (), features.volume_perturb if is_train else None)
     cuts, originals = [cut for cut, _ in pairs], {cut.id: original for cut, original in pairs}
@@ -225,6 +242,7 @@ def _extract_split(split: str, config: Config, paths: Paths, pool: Executor, pri
         found = _store(writer, groups, prior, features.prior_frames, originals)
         prior = found if is_train else prior
         writer.set_global(*prior.mean_and_std())
+    write_finished(paths.features(split), made_from, found)
     hours = sum(cut.duration for cut in cuts) / 3600
     message = "%s: %d utterances, %.2f hours, %d normalisation groups (%s), %.1f s"
     logger.info(message, split, len(cuts), hours, len(order), kind, time.perf_counter() - began)
@@ -234,6 +252,7 @@ def _extract_split(split: str, config: Config, paths: Paths, pool: Executor, pri
 def extract(config: Config, paths: Paths, nj: int) -> None:
     """Stage 2: normalised log-mel features of every split, with `nj` processes, into the frame stores `paths.features(split)`.
 
+    A split whose features are there, made from the same cuts with the same options, is left alone: a run that was killed goes on.
     Reads `paths.cuts(split)`; train gets its copies at other speeds and volumes here. Utterances of one speaker lie together in the store.
     Raises StageError if a manifest is missing, DataError naming the cut whose audio cannot be used.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -119,9 +120,54 @@ def test_the_number_of_processes_does_not_matter(tmp_path: Path) -> None:
     paths = _corpus(tmp_path, {f"u{i}": (f"s{i % 3}", _samples(0.2 + 0.01 * i, 16000, i)) for i in range(9)})
     contents = []
     for nj in (1, 3):
+        shutil.rmtree(paths.features("train").parent, ignore_errors=True)  # or they would be left alone
         extract(_config(), paths, nj)
         contents.append([path.read_bytes() for path in sorted(paths.features("train").iterdir())])
     assert contents[0] == contents[1]
+
+
+def _frames(paths: Paths) -> dict[str, bytes]:
+    return {split: (paths.features(split) / "frames.npy").read_bytes() for split in ("train", "dev", "test")}
+
+
+def _inodes(paths: Paths, *splits: str) -> list[int]:
+    return [(paths.features(split) / "frames.npy").stat().st_ino for split in splits]
+
+
+@pytest.mark.parametrize("options", [{}, {"prior_frames": 20}])
+def test_a_killed_run_keeps_the_splits_that_it_had_finished(tmp_path: Path, options: dict) -> None:
+    """Train and dev are there when it ends, and test is normalised with the moments of train as if nothing had happened."""
+    paths = _corpus(tmp_path, {f"u{i}": (f"s{i % 2}", _samples(0.2 + 0.01 * i, 16000, i)) for i in range(4)})
+    config = _config(**options)
+    extract(config, paths, 1)
+    whole = _frames(paths)
+    for split in ("train", "dev", "test"):
+        shutil.rmtree(paths.features(split))
+    manifest = paths.cuts("test").rename(tmp_path / "away")
+    with pytest.raises(StageError, match="cuts of 'test'"):
+        extract(config, paths, 1)
+    before = _inodes(paths, "train", "dev")
+    manifest.rename(paths.cuts("test"))
+    extract(config, paths, 1)
+    assert _inodes(paths, "train", "dev") == before and _frames(paths) == whole
+
+
+@pytest.mark.parametrize("change", ["option", "manifest", "frames", "normalisation"])
+def test_features_of_other_cuts_or_options_or_damaged_ones_are_made_again(tmp_path: Path, change: str) -> None:
+    paths = _corpus(tmp_path, {f"u{i}": ("s", _samples(0.2, 16000, i)) for i in range(2)})
+    extract(_config(), paths, 1)
+    before, whole = _inodes(paths, "dev"), _frames(paths)
+    config = _config(low_freq=30.0) if change == "option" else _config()
+    if change == "manifest":
+        os.utime(paths.cuts("dev"), (1, 1))
+    elif change != "option":
+        path = paths.features("dev") / ("frames.npy" if change == "frames" else "normalisation.npz")
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(bytes(data))
+    extract(config, paths, 1)
+    assert _inodes(paths, "dev") != before
+    assert (_frames(paths) == whole) == (change != "option")
 
 
 def test_silent_audio_gives_finite_features(tmp_path: Path) -> None:
