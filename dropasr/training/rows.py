@@ -14,7 +14,7 @@ from dropasr.data.batches import FrameSampler, utterance_subsets
 from dropasr.data.chunks import ChunkSampler
 from dropasr.data.sequences import SequenceSampler, TokenSequences
 from dropasr.data.store import FrameStore
-from dropasr.errors import CompactionError, ConfigError
+from dropasr.errors import CompactionError, ConfigError, StageError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
 from dropasr.lang.pieces import load_units
 from dropasr.methods import build_method, learns_units, method_options
@@ -93,7 +93,12 @@ def _samplers(config: Config, paths: Paths, net: AcousticModel) -> Samplers:
 
 
 def _teacher(config: Config, paths: Paths, name: str, masked: bool) -> Teacher:
-    """The trained row of that name; `masked`: its posteriors differ from batch to batch and cannot be kept."""
+    """The trained row of that name; `masked`: its posteriors differ from batch to batch and cannot be kept.
+
+    StageError where the net of that row is another configuration's, or missing.
+    """
+    if not is_trained(config, paths, row_by_name(config, name)):
+        raise StageError(f"{paths.net(name)}: no net '{name}' of this configuration to learn from. Run: bash run.sh … --row {name}.")
     net = load_net(paths.net(name))
     store = FrameStore.open(paths.features("train"))
     large = 2 * store.num_frames * net.dims["num_outputs"] > MAX_FILE_BYTES

@@ -17,7 +17,7 @@ from dropasr.stages import STAGES
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = ("model.layers=2", "model.width=128", "train.epochs=6", "experiment.budgets=[0.25]", "rtf.utterances=3", "rtf.repeats=2")
 KEPT = {
-    2: "data/features/*/index.json",
+    2: "data/features/*/finished.json",
     4: "exp/align/rounds/*.npz",
     5: "exp/feedforward/seed1/nets/*/training.json",
     6: "exp/feedforward/seed1/nets/dropout_compaction@*/training.json",

@@ -99,6 +99,18 @@ def test_rows_that_diverge_are_named_and_can_be_passed_over(tmp_path):
         jobs.run_jobs(values, paths, wanted, 1)
 
 
+def test_students_of_a_net_that_diverges_are_passed_over_with_it(tmp_path):
+    """They do not learn from a net of another configuration that lies where their teacher's would."""
+    settings = (*SMALL, "experiment.small=[dense,distilled]", "experiment.compact=[]")
+    before, paths = config(*settings, "train.momentum=0.0"), tiny_data(tmp_path)
+    train_row(before, paths, row_by_name(before, "dense"), lambda text: None, lambda figures: None)
+    values = config(*settings, "methods.dense.training_rate=1e30")
+    names = {"dense", "small_distilled@0.25"}
+    assert jobs.run_jobs(values, paths, [row for row in rows(values) if row.name in names], 1, spared=DivergedError) == names
+    with pytest.raises(StageError, match="no net 'dense' of this configuration to learn from"):
+        train_row(values, paths, row_by_name(values, "small_distilled@0.25"), lambda text: None, lambda figures: None)
+
+
 @pytest.mark.parametrize("method", ["l0_hard_concrete", "svd", "dense"])
 def test_every_method_says_that_it_diverged(tmp_path, method):
     compact = "norm_removal" if method == "dense" else method
