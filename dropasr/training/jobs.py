@@ -13,7 +13,7 @@ from dropasr.log import get_logger, progress
 from dropasr.methods import method_options
 from dropasr.paths import Paths
 from dropasr.training.row_checks import check_rows
-from dropasr.training.rows import is_trained, row_by_name, train_row
+from dropasr.training.rows import is_trained, row_by_name, train_row, update_dev_figures
 
 logger = get_logger(__name__)
 _messages: Any = None
@@ -58,7 +58,8 @@ def run_jobs(config: Config, paths: Paths, wanted: list[Row], nj: int, spared: t
     waiting = []
     for row in wanted:
         if is_trained(config, paths, row):
-            logger.info(f"{row.name}: already trained for this configuration")
+            again = "; dev has changed, its figures were measured again" if update_dev_figures(config, paths, row) else ""
+            logger.info(f"{row.name}: already trained for this configuration{again}")
         else:
             waiting.append(row)
     if not waiting:
