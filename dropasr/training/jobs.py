@@ -111,7 +111,6 @@ class _Queue:
             raise
         logger.info(f"{row.name}: done")
 
-
     def _pass_over(self, row: Row) -> None:
         self.failed.add(row.name)
         for student in [other for other in self.waiting if teacher_of(self.config, other) == row.name]:
