@@ -105,7 +105,7 @@ class Job:
             raise ConfigError(f"{self.method}: controller none makes a net of the size that it learns; a budget needs controller: budget.")
         macs = float(self.large.macs_per_frame(widths))
         train = self.train_config
-        schedule = Schedule(train.epochs, self.samplers.all.steps_per_epoch, self.seed, macs, tuple(widths), train.optimiser)
+        schedule = Schedule(train.epochs, self.samplers.all.steps_per_epoch, self.seed, macs, tuple(widths), train.optimiser, trained=True)
         method = build_method(self.method, self.method_values, schedule)
         net = self.adapter.net(torch.float32).train()
         trainer = Trainer(net, method, self.samplers, self.train_config, folder, self.seed, None, self.say, identity, self.criterion)

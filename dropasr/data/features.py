@@ -206,7 +206,13 @@ def _store(
 def _made_from(manifest: Path, config: Config, is_train: bool, prior: Moments | None) -> str:
     """Hash of all that decides the features of a split; recordings count by the manifest, which stage 1 writes anew when they change."""
     moments = None if is_train or prior is None else [prior.frames, prior.mean.tolist(), prior.variance.tolist()]
-    about = [dropasr.__version__, sha256_file(manifest), manifest.stat().st_mtime_ns, config.features.model_dump(mode="json"), config.corpus.sample_rate]
+    about = [
+        dropasr.__version__,
+        sha256_file(manifest),
+        manifest.stat().st_mtime_ns,
+        config.features.model_dump(mode="json"),
+        config.corpus.sample_rate,
+    ]
     return hash_of([*about, is_train, moments])
 
 

@@ -41,7 +41,7 @@ class Schedule:
     """What a method must know of the run: length, seed, and the multiply-adds per frame that it has to reach (None: keep the size).
 
     `target_widths`: units of each group that have those multiply-adds, where they were chosen already; None: in the net's proportions.
-    `optimiser`: as `train.optimiser`.
+    `optimiser`: as `train.optimiser`. `trained`: the net has learnt before the first step.
     """
 
     epochs: int
@@ -50,6 +50,7 @@ class Schedule:
     target_macs: Union[float, None] = None
     target_widths: Union[tuple[int, ...], None] = None
     optimiser: str = "sgd"
+    trained: bool = False
 
     def with_steps(self, steps_per_epoch: int) -> Schedule:
         """The same schedule with another number of steps per epoch."""

@@ -42,7 +42,7 @@ class GateOptions(RemovalOptions):
 
     start: float = Field(default=0.0, ge=0, lt=1)
     """Share of the training steps before gates are learned."""
-    end: float = Field(default=0.6, gt=0, le=1)
+    end: float = Field(default=0.4, gt=0, le=1)
     """Share of the training steps after which the units left are those of the final net, without gates."""
     passes: int = Field(default=1, ge=1)
     """Removals between `start` and `end`; before the last, only units that are closed leave."""
@@ -50,7 +50,7 @@ class GateOptions(RemovalOptions):
     """`budget`: meet the row's share of multiply-adds (an extension); `none`: as published, the size follows from prior and data."""
     fall: float = Field(default=0.8, gt=0, le=1)
     """Share of the time between `start` and `end` in which the wanted number of units falls; in the rest gates settle."""
-    reach: float = Field(default=60.0, gt=0)
+    reach: float = Field(default=500.0, gt=0)
     """How far Adam can carry a logit between `start` and `end`, gradients agreeing: its learning rate times the number of steps."""
 
 

@@ -88,7 +88,7 @@ class GradualRemoval(BaseMethod):
         return None
 
     def begin_removal(self, net: AcousticModel, trained: bool) -> None:
-        """Called once, at `start`; `trained` is False where that is before the first step."""
+        """Called once, at `start`; `trained`: the net has learnt by then."""
         self.scales = [torch.ones(width) for width in net.widths]
         self.initial_units = list(net.widths)
         if self.meets_budget:
@@ -119,7 +119,7 @@ class GradualRemoval(BaseMethod):
 
     def training_mode(self, net: AcousticModel, epoch: int) -> None:
         if self.phase == "before" and self.options.start == 0:
-            self.begin_removal(net, trained=False)
+            self.begin_removal(net, self.schedule.trained)
         open_gates(net)
 
     def after_step(

@@ -27,12 +27,8 @@ class MethodOptions(GateOptions):
 
     controller: Literal["budget"] = "budget"
     """Without a budget nothing would make probabilities fall."""
-    end: float = Field(default=0.4, gt=0, le=1)
-    """Share of the training steps after which the units left are those of the final net, without gates."""
     passes: int = Field(default=8, ge=1)
     """Removals between `start` and `end`; before the last, only units that are closed leave."""
-    reach: float = Field(default=500.0, gt=0)
-    """How far Adam can carry a logit between `start` and `end`, gradients agreeing: its learning rate times the number of steps."""
     initial_retention: float = Field(default=0.75, gt=0, lt=1)
     """Retention probability of all units when learning starts."""
     threshold: float = Field(default=1e-3, gt=0, lt=0.5)

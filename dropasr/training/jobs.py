@@ -13,7 +13,7 @@ from dropasr.log import get_logger, progress
 from dropasr.methods import method_options
 from dropasr.paths import Paths
 from dropasr.training.row_checks import check_rows
-from dropasr.training.rows import is_trained, row_by_name, train_row
+from dropasr.training.rows import is_trained, row_by_name, train_row, update_dev_figures
 
 logger = get_logger(__name__)
 _messages: Any = None
@@ -36,9 +36,14 @@ def _cost(config: Config, row: Row) -> float:
     return {"large": 1.0, "compact": 0.3 + row.budget, "small": row.budget}[row.kind]
 
 
+def teacher_of(config: Config, row: Row) -> str | None:
+    """Name of the row whose posteriors the row learns."""
+    return method_options(row.method, config.methods[row.method]).teacher
+
+
 def _ready(config: Config, waiting: list[Row], running: set[str]) -> list[Row]:
     def teacher_done(row: Row) -> bool:
-        teacher = method_options(row.method, config.methods[row.method]).teacher
+        teacher = teacher_of(config, row)
         return teacher is None or all(other.name != teacher for other in waiting) and teacher not in running
 
     return [row for row in waiting if teacher_done(row)]
@@ -47,13 +52,14 @@ def _ready(config: Config, waiting: list[Row], running: set[str]) -> list[Row]:
 def run_jobs(config: Config, paths: Paths, wanted: list[Row], nj: int, spared: type[DropasrError] | None = None) -> set[str]:
     """Train `wanted` in up to `nj` processes. The first failure stops the queue; finished rows stay, unfinished ones can be resumed.
 
-    Rows that fail with an error of the class `spared` are passed over; their names are returned.
+    Rows that fail with an error of the class `spared` are passed over, and so are their students; the names of both are returned.
     """
     check_rows(config)
     waiting = []
     for row in wanted:
         if is_trained(config, paths, row):
-            logger.info(f"{row.name}: already trained for this configuration")
+            again = "; dev has changed, its figures were measured again" if update_dev_figures(config, paths, row) else ""
+            logger.info(f"{row.name}: already trained for this configuration{again}")
         else:
             waiting.append(row)
     if not waiting:
@@ -97,13 +103,20 @@ class _Queue:
         except DropasrError as error:
             if self.spared is not None and isinstance(error, self.spared):
                 logger.warning(f"{row.name}: passed over: {error}")
-                self.failed.add(row.name)
+                self._pass_over(row)
                 return
             for other in self.running:
                 other.cancel()
             logger.error(f"{row.name}: stopped; the other running nets are finished or can be resumed by running this stage again")
             raise
         logger.info(f"{row.name}: done")
+
+    def _pass_over(self, row: Row) -> None:
+        self.failed.add(row.name)
+        for student in [other for other in self.waiting if teacher_of(self.config, other) == row.name]:
+            logger.warning(f"{student.name}: passed over with its teacher")
+            self.waiting.remove(student)
+            self._pass_over(student)
 
 
 def _messages_until_empty(messages: Any):
@@ -132,7 +145,7 @@ def train_all(config: Config, paths: Paths, nj: int) -> None:
 def train_one(config: Config, paths: Paths, name: str) -> None:
     """Train one row of the table, beside other processes that train others. StageError where its teacher is not trained."""
     row = row_by_name(config, name)
-    teacher = method_options(row.method, config.methods[row.method]).teacher
+    teacher = teacher_of(config, row)
     if teacher is not None and not is_trained(config, paths, row_by_name(config, teacher)):
         raise StageError(f"{name}: its teacher '{teacher}' is not trained for this configuration. Run: bash run.sh … --row {teacher}.")
     run_jobs(config, paths, [row], 1)

@@ -17,12 +17,12 @@ import yaml
 from pydantic import Field
 
 from dropasr.config import Config, Options, Row, parse_options, read_layers, rows
-from dropasr.errors import ConfigError, DivergedError
+from dropasr.errors import ConfigError, DivergedError, StageError
 from dropasr.files import read_json, write_text
 from dropasr.log import get_logger
 from dropasr.paths import Paths
 from dropasr.training.criteria import CRITERIA
-from dropasr.training.jobs import run_jobs
+from dropasr.training.jobs import run_jobs, teacher_of
 from dropasr.training.reuse import reuse
 
 logger = get_logger(__name__)
@@ -129,14 +129,16 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
     """Search the rates of `source` (a families.yaml), in `nj` processes, and write a configuration with the best ones to `target`."""
     search = parse_options(RateSearch, read_layers(source), str(source))
     families = families_of(config, search, str(source))
-    rates = {name: [float(f"{factor * config.train.learning_rate:.4g}") for factor in sorted(search.factors)] for name in families}
+    first = [float(f"{factor * config.train.learning_rate:.4g}") for factor in sorted(set(search.factors))]
+    rates = {name: list(dict.fromkeys(first)) for name in families}
     errors: dict[str, dict[float, float]] = {name: {} for name in families}
     diverged: set[str] = set()
     seeds = [replace(paths, seed=seed) for seed in seeds_of(config, source)]
     while any(len(errors[name]) < len(rates[name]) for name in families):
         trial = trial_config(config, families, rates, search.budget)
         trained = rows(trial)
-        for of_seed in seeds:  # a rate at which one net diverges is out
+        for of_seed in seeds:  # a rate at which one net diverges is out, and so is one whose teacher does
+            diverged |= {row.name for row in trained if teacher_of(trial, row) in diverged}
             diverged |= run_jobs(trial, of_seed, [row for row in trained if row.name not in diverged], nj, spared=DivergedError)
         for name, family in families.items():
             of_rate = {rate: _label(family.methods[0], rate) for rate in rates[name]}
@@ -149,6 +151,13 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
             further = next_rate(errors[name], search.most)
             rates[name] += [] if further is None else [further]
     best = {name: min(sorted(errors[name]), key=errors[name].__getitem__) for name in families}
+    for name, rate in best.items():
+        if math.isinf(errors[name][rate]):
+            tried = ", ".join(f"{other:g}" for other in sorted(errors[name]))
+            raise StageError(
+                f"{source}: family '{name}': {families[name].methods[0]} diverges at every learning rate tried ({tried}). Try lower ones"
+                " (factors, train.learning_rate), or see why."
+            )
     write_text(target, _chosen(config, families, errors, best, len(seeds)))
     logger.info(f"learning rates written to {target}; a run of the recipe reads them")
     table = with_rates(config, families, best)

@@ -14,7 +14,7 @@ from dropasr.data.batches import FrameSampler, utterance_subsets
 from dropasr.data.chunks import ChunkSampler
 from dropasr.data.sequences import SequenceSampler, TokenSequences
 from dropasr.data.store import FrameStore
-from dropasr.errors import CompactionError, ConfigError
+from dropasr.errors import CompactionError, ConfigError, StageError
 from dropasr.files import hash_of, read_json, sha256_file, write_json
 from dropasr.lang.pieces import load_units
 from dropasr.methods import build_method, learns_units, method_options
@@ -24,7 +24,7 @@ from dropasr.models.base import AcousticModel, widths_for_budget
 from dropasr.models.checkpoint import git_revision, load_net, save_net
 from dropasr.paths import Paths
 from dropasr.training.checkpoints import remove_training
-from dropasr.training.criteria import Sampler
+from dropasr.training.criteria import Sampler, make_criterion
 from dropasr.training.ctc_targets import tokens_file
 from dropasr.training.loop import Samplers, Trainer
 from dropasr.training.teacher import MAX_FILE_BYTES, FileTeacher, NetTeacher, Teacher, write_posteriors
@@ -51,7 +51,7 @@ def row_parts(config: Config, paths: Paths, row: Row) -> dict[str, Any]:
         "train": config.train.training_values(),
         "tolerance": config.experiment.budget_tolerance if row.kind != "large" and row.budget else None,
         "seed": paths.seed,
-        "labels": sha256_file(tokens_file(paths, "train") if config.train.criterion == "ctc" else paths.align / "train.npy"),
+        "labels": sha256_file(_labels(config, paths, "train")),
         "features": sha256_file(paths.features("train") / "index.json"),
         "teacher": row_identity(config, paths, row_by_name(config, teacher)) if teacher else None,
     }
@@ -68,6 +68,29 @@ def is_trained(config: Config, paths: Paths, row: Row) -> bool:
     if not (folder / "summary.json").exists() or not (folder / "model.json").exists():
         return False
     return read_json(folder / "summary.json")["config_hash"] == row_identity(config, paths, row)
+
+
+def _labels(config: Config, paths: Paths, split: str) -> Path:
+    return tokens_file(paths, split) if config.train.criterion == "ctc" else paths.align / f"{split}.npy"
+
+
+def _dev_identity(config: Config, paths: Paths) -> str:
+    """Hash of what figures on dev are measured on; it decides nothing about the net."""
+    return hash_of([sha256_file(paths.features("dev") / "index.json"), sha256_file(_labels(config, paths, "dev"))])
+
+
+def update_dev_figures(config: Config, paths: Paths, row: Row) -> bool:
+    """Measure the last figures on dev of a trained row again where dev is not what it was then; whether that was so."""
+    path, identity = paths.net(row.name) / "summary.json", _dev_identity(config, paths)
+    summary = read_json(path)
+    if summary.get("dev", identity) == identity:
+        return False
+    net = load_net(path.parent)
+    sampler = _sampler(config, paths, "dev", net)
+    loss, error = make_criterion(config.train).figures(net, sampler, config.train, everything=True)
+    summary["history"][-1].update(dev_ce=loss, dev_frame_error=error)
+    write_json(path, {**summary, "dev": identity})
+    return True
 
 
 def _sampler(config: Config, paths: Paths, split: str, net: AcousticModel) -> Sampler:
@@ -93,7 +116,12 @@ def _samplers(config: Config, paths: Paths, net: AcousticModel) -> Samplers:
 
 
 def _teacher(config: Config, paths: Paths, name: str, masked: bool) -> Teacher:
-    """The trained row of that name; `masked`: its posteriors differ from batch to batch and cannot be kept."""
+    """The trained row of that name; `masked`: its posteriors differ from batch to batch and cannot be kept.
+
+    StageError where the net of that row is another configuration's, or missing.
+    """
+    if not is_trained(config, paths, row_by_name(config, name)):
+        raise StageError(f"{paths.net(name)}: no net '{name}' of this configuration to learn from. Run: bash run.sh … --row {name}.")
     net = load_net(paths.net(name))
     store = FrameStore.open(paths.features("train"))
     large = 2 * store.num_frames * net.dims["num_outputs"] > MAX_FILE_BYTES
@@ -199,6 +227,7 @@ def write_row(config: Config, paths: Paths, row: Row, net: AcousticModel, figure
         "criterion": config.train.criterion,
         "teacher": method_options(row.method, config.methods[row.method]).teacher,
         "config_hash": identity,
+        "dev": _dev_identity(config, paths),
     }
     about = {"row": row.name, "config_hash": identity, "seed": paths.seed, "model": config.model, "method": config.methods[row.method]}
     save_net(folder, net, {**about, "git_revision": figures["git_revision"]})

@@ -18,6 +18,7 @@ from dropasr.compaction.unit_statistics import deviation, observe
 from dropasr.errors import CompactionError, ConfigError, DataError
 from dropasr.methods import build_method
 from dropasr.methods.base import Schedule
+from dropasr.methods.base_gates import LearnedGates
 
 
 def test_a_net_of_a_quarter_of_the_multiply_adds_is_as_good():
@@ -269,6 +270,28 @@ def test_means_need_biases_to_go_to(method: str, options: dict):
             shrink(module, batches(), method=method, options=options, epochs=1)
     for plain in ("norm_removal", "dropneuron"):
         assert shrink(module, batches(), method=plain, options={}, epochs=1).widths != [24, 24]
+
+
+@pytest.mark.parametrize(
+    "method", ["online_compaction", "beta_bernoulli", "generalised_dropout", "l0_hard_concrete", "adaptive_dropout", "dropout_compaction"]
+)
+def test_a_trained_net_says_the_same_when_learning_of_gates_begins(method: str):
+    """With gates from the first step on, what they take away is given back by the weights above."""
+    net = Adapter.of(trained()).net(torch.float32).eval()
+    inputs = rows(50)[0]
+    before = net(inputs)
+    schedule = Schedule(5, 10, 0, 0.25 * net.macs_per_frame(), trained=True)
+    gates = build_method("t", {"method": method, "start": 0.0}, schedule)
+    gates.training_mode(net, 0)
+    gates.inference_mode(net)
+    assert torch.allclose(net(inputs), before, rtol=1e-4, atol=1e-4)
+
+
+def test_methods_know_that_a_users_net_is_trained(monkeypatch: pytest.MonkeyPatch):
+    seen, begin = [], LearnedGates.begin_removal
+    monkeypatch.setattr(LearnedGates, "begin_removal", lambda self, net, trained: (seen.append(trained), begin(self, net, trained))[1])
+    shrink(trained(), batches(), method="online_compaction", options={}, epochs=1)
+    assert seen == [True]
 
 
 def test_width_multiple_is_an_option_of_every_removal():

@@ -152,7 +152,7 @@ def test_a_killed_run_keeps_the_splits_that_it_had_finished(tmp_path: Path, opti
     assert _inodes(paths, "train", "dev") == before and _frames(paths) == whole
 
 
-@pytest.mark.parametrize("change", ["option", "manifest", "frames", "normalisation"])
+@pytest.mark.parametrize("change", ["option", "manifest", "frames.npy", "normalisation.npz", "index.json", "finished.json"])
 def test_features_of_other_cuts_or_options_or_damaged_ones_are_made_again(tmp_path: Path, change: str) -> None:
     paths = _corpus(tmp_path, {f"u{i}": ("s", _samples(0.2, 16000, i)) for i in range(2)})
     extract(_config(), paths, 1)
@@ -160,8 +160,13 @@ def test_features_of_other_cuts_or_options_or_damaged_ones_are_made_again(tmp_pa
     config = _config(low_freq=30.0) if change == "option" else _config()
     if change == "manifest":
         os.utime(paths.cuts("dev"), (1, 1))
+    elif change.endswith(".json"):  # still JSON: a word, a moment
+        path = paths.features("dev") / change
+        old, new = (b'"word"', b'"worb"') if change == "index.json" else (b'"frames": 4', b'"frames": 5')
+        assert old in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(old, new))
     elif change != "option":
-        path = paths.features("dev") / ("frames.npy" if change == "frames" else "normalisation.npz")
+        path = paths.features("dev") / change
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(bytes(data))

@@ -17,7 +17,7 @@ from dropasr.stages import STAGES
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = ("model.layers=2", "model.width=128", "train.epochs=6", "experiment.budgets=[0.25]", "rtf.utterances=3", "rtf.repeats=2")
 KEPT = {
-    2: "data/features/*/index.json",
+    2: "data/features/*/finished.json",
     4: "exp/align/rounds/*.npz",
     5: "exp/feedforward/seed1/nets/*/training.json",
     6: "exp/feedforward/seed1/nets/dropout_compaction@*/training.json",
@@ -43,7 +43,7 @@ def finish(arguments: list[str]) -> float:
 
 
 def kill(arguments: list[str], folder: Path, pattern: str | None, seconds: float) -> dict[Path, int]:
-    """Kill the command and its children when a file of the pattern is there, or after so many seconds; the files and when they were made."""
+    """Kill the command and its children when a file of the pattern is there, or after so many seconds; the files and their times."""
     process = subprocess.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     end = time.monotonic() + (60 * seconds if pattern else seconds)
     while time.monotonic() < end and process.poll() is None and not (pattern and any(folder.glob(pattern))):

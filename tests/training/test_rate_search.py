@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dropasr.config import Row, load_config, rows
-from dropasr.errors import ConfigError, DivergedError
+from dropasr.errors import ConfigError, DivergedError, StageError
 from dropasr.paths import Paths
 from dropasr.training import rate_search
 from dropasr.training.rate_search import Family, RateSearch, families_of, next_rate, search_rates, trial_config
@@ -96,6 +96,13 @@ def made_up_error(row, seed: int) -> float:
     return 1 + math.log(float(rate) / BEST[place]) ** 2 + (20 if seed == 1 else -20) * float(rate)
 
 
+def write_history(paths: Paths, row: Row, *history: dict) -> None:
+    """The summary of a net that was never trained."""
+    path = paths.net(row.name) / "summary.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"history": history}), encoding="utf-8")
+
+
 def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch):
     source, target = tmp_path / "families.yaml", tmp_path / "rates" / "synth-feedforward.yaml"
     source.write_text(FAMILIES, encoding="utf-8")
@@ -104,12 +111,9 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
     def train(values, paths, wanted, nj, spared):
         for row in wanted:
             trained.append((row.name, paths.seed))
-            path = paths.net(row.name) / "summary.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
             error = made_up_error(row, paths.seed)
             # Cross-entropy prefers other rates: it does not count.
-            history = [{"dev_ce": 1.0, "dev_frame_error": 0.0}, {"dev_ce": 9.0 - error, "dev_frame_error": error}]
-            path.write_text(json.dumps({"history": history}), encoding="utf-8")
+            write_history(paths, row, {"dev_ce": 1.0, "dev_frame_error": 0.0}, {"dev_ce": 9.0 - error, "dev_frame_error": error})
         assert spared is DivergedError
         return {row.name for row in wanted if row.name == "norm_removal-rate0.1@0.125"}
 
@@ -139,10 +143,43 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
     assert "training_rate" not in load_config(CONF, model="lstm", settings=[SETTINGS[2]], overlays=[target]).methods["norm_removal"]
 
 
+def test_rates_of_students_whose_teacher_diverges_are_out(tmp_path, monkeypatch):
+    source, target = tmp_path / "families.yaml", tmp_path / "synth-feedforward.yaml"
+    source.write_text(FAMILIES, encoding="utf-8")
+    paths, asked = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), []
+
+    def train(values, paths, wanted, nj, spared):
+        asked.append([row.name for row in wanted])
+        for row in wanted:
+            write_history(paths, row, {"dev_ce": 1.0, "dev_frame_error": made_up_error(row, 1)})
+        return {row.name for row in wanted if row.name == "dense-rate0.05"}  # the teacher, and the usual rate of large nets
+
+    monkeypatch.setattr(rate_search, "run_jobs", train)
+    with pytest.raises(StageError, match="family 'distilled': distilled diverges at every learning rate tried"):
+        search_rates(config(), paths, source, target, 1)
+    assert not target.exists() and any("distilled" in name for name in asked[0])
+    assert not any("distilled" in name or name == "dense-rate0.05" for names in asked[1:] for name in names)
+
+
+def test_equal_factors_are_one_rate(tmp_path, monkeypatch):
+    source = tmp_path / "families.yaml"
+    families = FAMILIES.replace("[2.0, 0.5, 1.0]", "[1.0, 1.0, 2.0, 2.00001]").replace("most: 4", "most: 2")
+    source.write_text(families, encoding="utf-8")
+    tried = []
+
+    def train(values, paths, wanted, nj, spared):
+        tried.extend(row.name for row in wanted)
+        for row in wanted:
+            write_history(paths, row, {"dev_ce": 1.0, "dev_frame_error": made_up_error(row, 1)})
+        return set()
+
+    monkeypatch.setattr(rate_search, "run_jobs", train)
+    search_rates(config(), Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), source, tmp_path / "found.yaml", 1)
+    assert {name for name in tried if name.startswith("norm_removal")} == {"norm_removal-rate0.05@0.125", "norm_removal-rate0.1@0.125"}
+
+
 @pytest.mark.parametrize(("loss", "wanted"), [(2.0, 40.0), (None, math.inf), (math.nan, math.inf)])
 def test_a_rate_is_judged_by_errors_unless_training_ended_in_no_number(tmp_path, loss, wanted):
     paths, row = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), Row("dense", "dense", "large", 1.0)
-    summary = paths.net(row.name) / "summary.json"
-    summary.parent.mkdir(parents=True)
-    summary.write_text(json.dumps({"history": [{"dev_ce": loss, "dev_frame_error": 40.0}]}), encoding="utf-8")
+    write_history(paths, row, {"dev_ce": loss, "dev_frame_error": 40.0})
     assert rate_search._dev_error(paths, row) == wanted

@@ -99,6 +99,46 @@ def test_rows_that_diverge_are_named_and_can_be_passed_over(tmp_path):
         jobs.run_jobs(values, paths, wanted, 1)
 
 
+def test_figures_on_dev_are_those_of_the_present_dev(tmp_path):
+    """A net is not trained again for another dev; its figures are those that training with that dev would have given."""
+    values = config(*SMALL, "experiment.large=[dense]", "experiment.small=[]", "experiment.compact=[]")
+    paths, other = tiny_data(tmp_path / "a"), tiny_data(tmp_path / "b")
+    write_dev(other, 5)
+    for place in (paths, other):
+        summary_of(values, place, "dense")
+    wanted, path = rows(values), paths.net("dense") / "summary.json"
+    before = read_json(path)
+    jobs.run_jobs(values, paths, wanted, 1)
+    assert read_json(path) == before
+    write_dev(paths, 5)
+    jobs.run_jobs(values, paths, wanted, 1)
+    after, fresh = read_json(path), read_json(other.net("dense") / "summary.json")
+    assert after["dev"] == fresh["dev"] != before["dev"]
+    for name in ("dev_ce", "dev_frame_error"):
+        assert after["history"][-1][name] == pytest.approx(fresh["history"][-1][name]) != before["history"][-1][name]
+    assert after["history"][-1]["train_ce"] == before["history"][-1]["train_ce"]
+
+
+def write_dev(paths: Paths, seed: int) -> None:
+    """Other frames for dev."""
+    with FrameStoreWriter(paths.features("dev"), 8, "float32") as writer:
+        for number in range(10):
+            values = np.random.default_rng([seed, number]).standard_normal((20, 8)).astype(np.float32)
+            writer.add(f"dev{number}", f"s{number}", ["A"], 0.2, values)
+
+
+def test_students_of_a_net_that_diverges_are_passed_over_with_it(tmp_path):
+    """They do not learn from a net of another configuration that lies where their teacher's would."""
+    settings = (*SMALL, "experiment.small=[dense,distilled]", "experiment.compact=[]")
+    before, paths = config(*settings, "train.momentum=0.0"), tiny_data(tmp_path)
+    train_row(before, paths, row_by_name(before, "dense"), lambda text: None, lambda figures: None)
+    values = config(*settings, "methods.dense.training_rate=1e30")
+    names = {"dense", "small_distilled@0.25"}
+    assert jobs.run_jobs(values, paths, [row for row in rows(values) if row.name in names], 1, spared=DivergedError) == names
+    with pytest.raises(StageError, match="no net 'dense' of this configuration to learn from"):
+        train_row(values, paths, row_by_name(values, "small_distilled@0.25"), lambda text: None, lambda figures: None)
+
+
 @pytest.mark.parametrize("method", ["l0_hard_concrete", "svd", "dense"])
 def test_every_method_says_that_it_diverged(tmp_path, method):
     compact = "norm_removal" if method == "dense" else method
