@@ -125,7 +125,7 @@ def _sizes(stored: Sequence[StoredRow]) -> dict[str, SplitSize]:
     tests = _unique(test for row in stored for test in tests_of(row))
     complete = [row for row in stored if len(tests) > 1 and set(tests_of(row)) == set(tests)]
     found = [(test, Pool([having[test]])) for test in tests] + [(ALL, Pool([row])) for row in complete[:1]]
-    return {test: split_size(pool.counts(test, "word"), pool.speakers(test)) for test, pool in found}
+    return {test: split_size(pool.counts(test, "word"), pool.speakers(test), pool.sets(test)) for test, pool in found}
 
 
 def make_recipe_results(stored: list[StoredRow], command: str) -> RecipeResults:

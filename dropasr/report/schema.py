@@ -215,7 +215,7 @@ class Described(Record):
     bootstrap_unit: str
     """What the intervals of error rates on test are over: `speaker` or `utterance`."""
     interval: IntervalKind = "bootstrap"
-    """How they are made: `t` (Student's t) for fewer than ten speakers, else `bootstrap`."""
+    """How they are made: `t` (Student's t) for fewer than thirty speakers, else `bootstrap`."""
     extra_tests: dict[str, SplitSize] = {}
     """Sizes of the further test sets; `all` is their union with test."""
     test_evaluations: int
