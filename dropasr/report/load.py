@@ -96,6 +96,10 @@ class Run:
         """Speakers of the utterances of a test set."""
         return [item.speaker for item in self.nets[0].utterances(test)]
 
+    def sets(self, test: str = "test") -> list[str]:
+        """Test sets of the utterances of a test set: of the union, those that it is made of."""
+        return [part for part in parts(test, self.nets[0].scores.tests) for _ in self.nets[0].utterances(part)]
+
 
 def _check_counts(path: Path, split: str, score: SplitScore) -> None:
     words = sum(item.words for item in score.utterances)

@@ -47,11 +47,18 @@ def svg(figure_: Figure, name: str) -> str:
 
 
 def curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by what a line joins: a method with its budgets, largest first; each large net stands alone."""
+    """Rows by what a line joins: a method with its budgets, largest first; each large net stands alone, and so do rows of fewer seeds."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(method_name(row), []).append(row)
+        found.setdefault(method_name(row) + _few_seeds(row, rows), []).append(row)
     return {name: sorted(members, key=lambda row: -row.macs_per_second) for name, members in found.items()}
+
+
+def _few_seeds(row: Row, rows: Sequence[Row]) -> str:
+    """The seeds of a row of a recipe that has fewer than others: its figures are not theirs to be joined with."""
+    seeds = getattr(row, "seeds", ())
+    few = len(seeds) < max(len(getattr(other, "seeds", ())) for other in rows)
+    return f" (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})" if few else ""
 
 
 def rate_against_time(about: Described, rows: Sequence[Row], test: str) -> str:
@@ -89,14 +96,23 @@ def size_curve(about: Described, rows: Sequence[Row]) -> str:
     """Error rate on the test set of the verdicts with its interval, and loss on dev, against multiply-adds."""
     figure_ = figure(9, 3.6)
     test = about.order(rows)[0]
-    rates = [row.on(test).rate(about.error_rate) for row in rows]
-    bars = [[max(rate.value - rate.interval[0], 0) for rate in rates], [max(rate.interval[1] - rate.value, 0) for rate in rates]]
-    millions = [row.macs_per_second / 1e6 for row in rows]
     left, right = figure_.subplots(1, 2)
-    left.errorbar(millions, [rate.value for rate in rates], yerr=bars, fmt="o--", color=COLOURS[0], capsize=3)
+    by_seeds: dict[str, list[Row]] = {}
+    for row in rows:
+        by_seeds.setdefault(_few_seeds(row, rows), []).append(row)
+    for colour, (few, members) in zip(_colours(len(by_seeds)), by_seeds.items()):
+        rates = [row.on(test).rate(about.error_rate) for row in members]
+        bars = [[max(rate.value - rate.interval[0], 0) for rate in rates], [max(rate.interval[1] - rate.value, 0) for rate in rates]]
+        of_members = [row.macs_per_second / 1e6 for row in members]
+        left.errorbar(
+            of_members, [rate.value for rate in rates], yerr=bars, fmt="o--", color=colour, capsize=3, label=few.strip(" ()") or "all seeds"
+        )
+        right.plot(of_members, [row.dev_ce for row in members], "o--", color=colour)
+    if len(by_seeds) > 1:
+        left.legend(fontsize=8)
     left.set_ylabel(f"{about.rate_name} on {set_name(test)}, % (bars: 95 % interval)")
-    right.plot(millions, [row.dev_ce for row in rows], "o--", color=COLOURS[0])
     right.set_ylabel(f"{NAMES[rows[0].criterion].quantity} on dev")
+    millions = [row.macs_per_second / 1e6 for row in rows]
     for axes in (left, right):
         log_scale(axes, millions, "million multiply-adds per second of audio (log scale)")
     return svg(figure_, "size")

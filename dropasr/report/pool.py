@@ -30,7 +30,7 @@ _SAME = "name kind method learns_units model teacher budget epochs estimators si
 """What is taken from the first seed."""
 
 
-def _pooled(pool: Pool, reference: Pool, tests: Sequence[str]) -> PooledRow:
+def _pooled(pool: Pool, reference: Pool, tests: Sequence[str], kind: ErrorRate) -> PooledRow:
     first = pool.first
     speedup, speedup_spread = pool.speedup(reference)
     cers = [row.dev_cer for row in pool.figures]
@@ -54,10 +54,12 @@ def _pooled(pool: Pool, reference: Pool, tests: Sequence[str]) -> PooledRow:
         dev_cer=None if None in cers else pool.mean("dev_cer"),
         dev_ce=pool.mean("dev_ce"),
         dev_ce_spread=spread([row.dev_ce for row in pool.figures]),
+        dev_difference=pool.dev_rate(kind) - reference.common(pool).dev_rate(kind),
         rtf=Rtf(**{part: pool.mean(f"rtf.{part}") for part in ("features", "model", "search", "total")}),
         speedup=speedup,
         speedup_spread=speedup_spread,
-        train_seconds=pool.mean("train_seconds"),
+        # Training is timed beside whatever else runs: one seed in bad company must not decide.
+        train_seconds=float(np.median([row.train_seconds for row in pool.figures])),
         test_evaluations=sum(row.test_evaluations for row in pool.rows),
         config_hash=pool.rows[0].config_hash,
     )
@@ -108,7 +110,7 @@ def _pool_group(rows: list[StoredRow], tests: Sequence[str], kind: ErrorRate) ->
     for pool in pools:
         check_pool(pool, reference)
     pools.sort(key=lambda pool: pool is not reference)
-    return [_pooled(pool, reference, tests) for pool in pools], _compared(pools, tests, kind)
+    return [_pooled(pool, reference, tests, kind) for pool in pools], _compared(pools, tests, kind)
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:
@@ -125,7 +127,7 @@ def _sizes(stored: Sequence[StoredRow]) -> dict[str, SplitSize]:
     tests = _unique(test for row in stored for test in tests_of(row))
     complete = [row for row in stored if len(tests) > 1 and set(tests_of(row)) == set(tests)]
     found = [(test, Pool([having[test]])) for test in tests] + [(ALL, Pool([row])) for row in complete[:1]]
-    return {test: split_size(pool.counts(test, "word"), pool.speakers(test)) for test, pool in found}
+    return {test: split_size(pool.counts(test, "word"), pool.speakers(test), pool.sets(test)) for test, pool in found}
 
 
 def make_recipe_results(stored: list[StoredRow], command: str) -> RecipeResults:

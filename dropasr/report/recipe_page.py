@@ -89,7 +89,7 @@ def _about(results: RecipeResults) -> list[str]:
 def _reading(results: RecipeResults) -> list[str]:
     reference = " and ".join(f"{row.label} ({group_name(row)})" for row in results.rows if row.reference)
     sizes = [f"{set_name(name)}: {size.speakers_text}, {size.words} words, {size.interval_text}" for name, size in results.tests.items()]
-    few = "Below ten speakers, for which a bootstrap is too narrow: Student's t over speakers, or over utterances where that is wider. "
+    few = "Below thirty speakers, for which a bootstrap is too narrow: Student's t over speakers, or over utterances where that is wider. "
     students = few if any(size.interval == "t" for size in results.tests.values()) else ""
     return [
         f"Reference: {reference}: of the large nets, the one with the lower mean {results.rate_name} on dev.",

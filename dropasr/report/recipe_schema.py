@@ -138,6 +138,8 @@ class PooledRow(Row, PooledFigures):
     """Units per hidden layer, one list per seed."""
     dev_ce_spread: Spread
     """Cross-entropy over seeds."""
+    dev_difference: Union[float, None] = None
+    """Error rate on dev (word or character, as verdicts are) minus that of the reference, over the seeds of this row."""
     speedup_spread: Spread
     """Speed-up of the acoustic model over seeds."""
     test_evaluations: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
@@ -133,12 +134,14 @@ def command_line() -> str:
 
 
 def _difference(net: Net, other: Net, run: Run, test: str = "test", kind: ErrorRate = "word") -> Difference:
-    interval = difference_interval([net.errors(test, kind)], [other.errors(test, kind)], run.counts(test, kind), run.speakers(test))
+    about = run.counts(test, kind), run.speakers(test), run.sets(test)
+    interval = difference_interval([net.errors(test, kind)], [other.errors(test, kind)], *about)
     return Difference(to=other.name, mean=interval.estimate, interval=interval.bounds)
 
 
 def _split_figures(net: Net, run: Run, test: str) -> SplitFigures:
-    wer, cer = (wer_interval(net.errors(test, kind), run.counts(test, kind), run.speakers(test)) for kind in ("word", "character"))
+    about = run.speakers(test), run.sets(test)
+    wer, cer = (wer_interval(net.errors(test, kind), run.counts(test, kind), *about) for kind in ("word", "character"))
     return SplitFigures(
         wer=wer.estimate,
         wer_interval=wer.bounds,
@@ -224,16 +227,17 @@ def _comparisons(run: Run, found: Sequence[ResultRow]) -> list[Comparison]:
     return comparisons
 
 
-def split_size(counts: np.ndarray, speakers: Sequence[str]) -> SplitSize:
-    """Size of a test set of so many words per utterance."""
-    number = len(set(speakers))
+def split_size(counts: np.ndarray, speakers: Sequence[str], sets: Sequence[str]) -> SplitSize:
+    """Size of a test set of so many words per utterance; of the union of several, `sets` says which each is from."""
+    number, of_set = len(set(speakers)), Counter(place for place, _ in set(zip(sets, speakers)))
     unit = "speaker" if number > 1 else "utterance"
-    return SplitSize(words=int(np.sum(counts)), speakers=number, bootstrap_unit=unit, interval=interval_kind(unit, number))
+    kind = interval_kind(unit, min(of_set.values()))
+    return SplitSize(words=int(np.sum(counts)), speakers=number, bootstrap_unit=unit, interval=kind, sets=len(of_set))
 
 
 def sizes_of(run: Run) -> dict[str, SplitSize]:
     """Sizes of all test sets of a run, their union included."""
-    return {test: split_size(run.counts(test), run.speakers(test)) for test in run.tests}
+    return {test: split_size(run.counts(test), run.speakers(test), run.sets(test)) for test in run.tests}
 
 
 def make_results(config: Config, run: Run) -> Results:

@@ -39,8 +39,10 @@ class SplitFigures(Record):
     """Difference of `cer` to the reference row."""
 
     def rate(self, kind: ErrorRate) -> Rate:
-        """The word or the character error rate."""
-        if kind == "character" and self.cer is not None and self.cer_interval and self.cer_difference:
+        """The word or the character error rate; MeasurementError where a file of an older version has no characters."""
+        if kind == "character":
+            if self.cer is None or self.cer_interval is None or self.cer_difference is None:
+                raise MeasurementError("no character error rates in these rows, which an older version wrote. Run stage 7 and later again.")
             return Rate(self.cer, self.cer_interval, self.cer_difference)
         return Rate(self.wer, self.wer_interval, self.wer_difference)
 
@@ -215,7 +217,7 @@ class Described(Record):
     bootstrap_unit: str
     """What the intervals of error rates on test are over: `speaker` or `utterance`."""
     interval: IntervalKind = "bootstrap"
-    """How they are made: `t` (Student's t) for fewer than ten speakers, else `bootstrap`."""
+    """How they are made: `t` (Student's t) for fewer than thirty speakers, else `bootstrap`."""
     extra_tests: dict[str, SplitSize] = {}
     """Sizes of the further test sets; `all` is their union with test."""
     test_evaluations: int

@@ -70,6 +70,10 @@ class Pool:
         """Speakers of the utterances."""
         return [item[1] for item in _utterances(self.rows[0], test)]
 
+    def sets(self, test: str) -> list[str]:
+        """Test sets of the utterances."""
+        return [part for part in parts(test, tests_of(self.rows[0])) for _ in _utterances(self.rows[0], part)]
+
     def mean(self, name: str) -> float:
         """Mean of a figure over seeds; `rtf.model` reaches below."""
         values = []
@@ -95,7 +99,8 @@ class Pool:
     def difference(self, other: Pool, test: str = "test", kind: ErrorRate = "word") -> Difference:
         """Error rate of this row minus that of the other, over the seeds that both have."""
         ours, theirs = self.common(other), other.common(self)
-        interval = difference_interval(ours.errors(test, kind), theirs.errors(test, kind), self.counts(test, kind), self.speakers(test))
+        errors = ours.errors(test, kind), theirs.errors(test, kind)
+        interval = difference_interval(*errors, self.counts(test, kind), self.speakers(test), self.sets(test))
         return Difference(to=other.first.name, mean=interval.estimate, interval=interval.bounds)
 
     def rates(self, test: str, kind: ErrorRate) -> list[float]:
@@ -109,7 +114,7 @@ class Pool:
         for name, kind in (("wer", "word"), ("cer", "character")):
             if self.knows(test, kind) and reference.knows(test, kind):
                 errors = np.mean(self.errors(test, kind), axis=0)
-                interval = wer_interval(errors, self.counts(test, kind), self.speakers(test))
+                interval = wer_interval(errors, self.counts(test, kind), self.speakers(test), self.sets(test))
                 difference = self.difference(reference, test, kind)
                 found |= {name: interval.estimate, f"{name}_interval": interval.bounds, f"{name}_difference": difference}
         return PooledFigures(**found)

@@ -37,7 +37,9 @@ class SplitSize(Record):
     bootstrap_unit: str
     """What the intervals of its error rates are over: `speaker`, or `utterance` where there is one speaker."""
     interval: IntervalKind = "bootstrap"
-    """How they are made: `t` (Student's t) for fewer than ten speakers, else `bootstrap`."""
+    """How they are made: `t` (Student's t) for fewer than thirty speakers, of several sets in one of them, else `bootstrap`."""
+    sets: int = 1
+    """Test sets of which it is the union; intervals are made within each."""
 
     @property
     def speakers_text(self) -> str:
@@ -47,7 +49,8 @@ class SplitSize(Record):
     @property
     def interval_text(self) -> str:
         """The same in words."""
-        return f"t interval over {self.speakers_text}" if self.interval == "t" else f"bootstrap over {self.bootstrap_unit}s"
+        made = f"t interval over {self.speakers_text}" if self.interval == "t" else f"bootstrap over {self.bootstrap_unit}s"
+        return f"{made} within {self.sets} test sets" if self.sets > 1 else made
 
 
 def headline_test(sizes: Mapping[str, SplitSize]) -> str:

@@ -2,15 +2,20 @@
 
 Percentile bootstrap (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP
 2004), but whole speakers are drawn instead of utterances, because the errors of one speaker depend on each other. Where
-there is only one speaker, utterances are drawn. Drawn from few speakers, percentiles are far too narrow: of two equal nets
-and three speakers, one is "better" in a quarter of all cases. Below ten speakers the interval is therefore Student's t over
-speakers, with the linearised variance of a ratio of sums (Cochran, "Sampling Techniques", 1977, section 6.4), or over
-utterances where that one is wider, since two speakers can agree by chance. The result says which kind it is.
+there is only one speaker, utterances are drawn. Drawn from few speakers, percentiles are too narrow: of two equal nets
+one is "better" in a quarter of all cases with three speakers, in a tenth with ten. Below thirty speakers the interval is
+therefore Student's t over speakers, with the linearised variance of a ratio of sums (Cochran, "Sampling Techniques", 1977,
+section 6.4), or over utterances where that one is wider, since two speakers can agree by chance. The result says which kind
+it is.
+
+Several test sets together are strata: their speakers are not exchangeable, and a draw must not miss the set that has few.
+Speakers are drawn within each set, or each set has a variance of its own, weighted by its share of the words (the same,
+section 5.4 with the degrees of freedom of Satterthwaite).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,8 +31,8 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 RELATIVE_MARGIN = 0.05
 ABSOLUTE_MARGIN = 0.5
-FEW_SPEAKERS = 10
-"""With fewer speakers, intervals of error rates are Student's t over speakers instead of a bootstrap."""
+FEW_SPEAKERS = 30
+"""With fewer speakers in a test set, intervals of error rates are Student's t over speakers instead of a bootstrap."""
 _DRAWS_AT_ONCE = 1_000_000  # bounds the memory of a block of resamples
 
 
@@ -48,25 +53,53 @@ class Interval:
         return self.low, self.high
 
 
-def _clusters(speakers: Sequence[str] | None, count: int) -> tuple[np.ndarray, int, str]:
-    """The cluster number of each utterance, the number of clusters, and what a cluster is."""
-    if speakers is not None:
-        if len(speakers) != count:
-            raise MeasurementError(f"bootstrap: expected a speaker for each of {count} utterances, found {len(speakers)}.")
-        number = {speaker: position for position, speaker in enumerate(dict.fromkeys(speakers))}
-        if len(number) > 1:
-            return np.array([number[speaker] for speaker in speakers]), len(number), "speaker"
-    return np.arange(count), count, "utterance"
+@dataclass(frozen=True)
+class _Clusters:
+    """The cluster number `(U,)` of each utterance, the stratum number `(C,)` of each cluster, and what a cluster is."""
+
+    numbers: np.ndarray
+    strata: np.ndarray
+    unit: str
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Clusters of each stratum."""
+        return np.bincount(self.strata)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums `(C,)` of values `(U,)`."""
+        return np.bincount(self.numbers, weights=values, minlength=len(self.strata))
 
 
-def _resampled_sums(columns: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Sums `(K, R)` of the columns `(K, C)` over C clusters drawn with replacement, the same draw for all columns."""
+def _numbered(keys: Sequence[Hashable]) -> np.ndarray:
+    number = {key: position for position, key in enumerate(dict.fromkeys(keys))}
+    return np.array([number[key] for key in keys])
+
+
+def _clusters(speakers: Sequence[str] | None, strata: Sequence[str] | None, count: int) -> _Clusters:
+    for name, values in (("speaker", speakers), ("test set", strata)):
+        if values is not None and len(values) != count:
+            raise MeasurementError(f"bootstrap: expected a {name} for each of {count} utterances, found {len(values)}.")
+    sets = _numbered([""] * count if strata is None else strata)
+    if speakers is None or len(set(speakers)) == 1:
+        return _Clusters(np.arange(count), sets, "utterance")
+    keys: list[Hashable] = list(zip(sets.tolist(), speakers))
+    for stratum in range(sets.max() + 1):
+        if len({key for key in keys if key[0] == stratum}) == 1:  # one speaker there: his utterances
+            keys = [(*key, place) if key[0] == stratum else key for place, key in enumerate(keys)]
+    numbers = _numbered(keys)
+    return _Clusters(numbers, sets[np.unique(numbers, return_index=True)[1]], "speaker")
+
+
+def _resampled_sums(columns: np.ndarray, resamples: int, seed: int, strata: np.ndarray | None = None) -> np.ndarray:
+    """Sums `(K, R)` of the columns `(K, C)` over C clusters drawn with replacement, within strata, the same draw for all columns."""
     generator = np.random.default_rng(seed)
-    count = columns.shape[1]
-    block = max(1, _DRAWS_AT_ONCE // count)
+    block = max(1, _DRAWS_AT_ONCE // columns.shape[1])
+    groups = [np.arange(columns.shape[1])] if strata is None else [np.flatnonzero(strata == number) for number in np.unique(strata)]
     sums = []
     for start in range(0, resamples, block):
-        drawn = generator.integers(count, size=(min(block, resamples - start), count))
+        rows = min(block, resamples - start)
+        drawn = np.concatenate([group[generator.integers(len(group), size=(rows, len(group)))] for group in groups], axis=1)
         sums.append([column[drawn].sum(axis=1) for column in columns])
     return np.concatenate(sums, axis=1)
 
@@ -78,38 +111,48 @@ def _interval(estimate: float, samples: np.ndarray, unit: str, units: int) -> In
 
 
 def interval_kind(unit: str, units: int) -> IntervalKind:
-    """How the interval of an error rate over so many speakers or utterances is made."""
+    """How the interval of an error rate over so many speakers (of several test sets: of the one with fewest) or utterances is made."""
     return "t" if unit == "speaker" and units < FEW_SPEAKERS else "bootstrap"
 
 
 def _rate_interval(
-    wrong: np.ndarray, total: np.ndarray, speakers: Sequence[str] | None, resamples: int, seed: int, least: float = -np.inf
+    wrong: np.ndarray,
+    total: np.ndarray,
+    speakers: Sequence[str] | None,
+    strata: Sequence[str] | None,
+    resamples: int,
+    seed: int,
+    least: float = -np.inf,
 ) -> Interval:
     """100 times sum of `wrong` over sum of `total`, both `(U,)`; the interval ends at `least` where the t interval reaches below."""
-    clusters, count, unit = _clusters(speakers, len(total))
-    columns = np.stack([_sum_by(clusters, wrong, count), _sum_by(clusters, total, count)])
-    estimate = 100.0 * wrong.sum() / total.sum()
-    if count == 1:
+    clusters = _clusters(speakers, strata, len(total))
+    columns, count = np.stack([clusters.sums(wrong), clusters.sums(total)]), len(clusters.strata)
+    estimate = float(100.0 * wrong.sum() / total.sum())
+    if clusters.sizes.min() == 1:
         # One utterance says nothing of others; without this its interval would be a point, which excludes 0.
-        return Interval(float(estimate), max(-100.0, least), max(100.0, float(estimate)), unit, count)
-    if interval_kind(unit, count) == "bootstrap":
-        sums = _resampled_sums(columns, resamples, seed)
-        return _interval(estimate, 100.0 * sums[0] / sums[1], unit, count)
+        return Interval(estimate, max(-100.0, least), max(100.0, estimate), clusters.unit, count)
+    if interval_kind(clusters.unit, clusters.sizes.min()) == "bootstrap":
+        sums = _resampled_sums(columns, resamples, seed, clusters.strata)
+        return _interval(estimate, 100.0 * sums[0] / sums[1], clusters.unit, count)
     # Few speakers may agree by chance, even exactly: no interval is narrower than that of independent utterances.
-    half = max(_t_half_width(*columns), _t_half_width(wrong, total))
-    return Interval(float(estimate), max(float(estimate) - half, least), float(estimate) + half, unit, count, "t")
+    of_utterances = _clusters(None, strata, len(total)).strata
+    half = max(_t_half_width(*columns, clusters.strata), _t_half_width(wrong, total, of_utterances))
+    return Interval(estimate, max(estimate - half, least), estimate + half, clusters.unit, count, "t")
 
 
-def _t_half_width(wrong: np.ndarray, total: np.ndarray) -> float:
-    """Half of the t interval of 100 times sum of `wrong` over sum of `total`, both `(C,)` over independent clusters."""
-    count = len(total)
-    residuals = wrong - wrong.sum() / total.sum() * total
-    error = 100.0 * np.sqrt(count / (count - 1) * (residuals**2).sum()) / total.sum()
-    return float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2) * error)
-
-
-def _sum_by(clusters: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
-    return np.bincount(clusters, weights=values, minlength=count)
+def _t_half_width(wrong: np.ndarray, total: np.ndarray, strata: np.ndarray) -> float:
+    """Half of the t interval of 100 times sum of `wrong` over sum of `total`, both `(C,)` over independent clusters of strata `(C,)`."""
+    variances, freedoms = [], []
+    for number in np.unique(strata):
+        errors, words = wrong[strata == number], total[strata == number]
+        residuals = errors - errors.sum() / words.sum() * words
+        freedoms.append(len(words) - 1)
+        variances.append(len(words) / (len(words) - 1) * float((residuals**2).sum()))
+    variance = sum(variances)
+    if not variance:
+        return 0.0
+    freedom = variance**2 / sum(own**2 / of_own for own, of_own in zip(variances, freedoms))
+    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2) * 100.0 * np.sqrt(variance) / total.sum())
 
 
 def _per_utterance(name: str, values: Sequence[float] | np.ndarray, count: int | None = None) -> np.ndarray:
@@ -133,12 +176,13 @@ def wer_interval(
     errors: Sequence[float] | np.ndarray,
     words: Sequence[float] | np.ndarray,
     speakers: Sequence[str] | None,
+    strata: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """WER in percent with its interval, from errors, reference words and speakers `(U,)` of the utterances."""
+    """WER in percent with its interval, from errors, reference words, speakers and, of several, test sets `(U,)` of the utterances."""
     total = _check_words(words)
-    return _rate_interval(_per_utterance("errors", errors, len(total)), total, speakers, resamples, seed, least=0.0)
+    return _rate_interval(_per_utterance("errors", errors, len(total)), total, speakers, strata, resamples, seed, least=0.0)
 
 
 def difference_interval(
@@ -146,6 +190,7 @@ def difference_interval(
     errors_b: Sequence[Sequence[float] | np.ndarray],
     words: Sequence[float] | np.ndarray,
     speakers: Sequence[str] | None,
+    strata: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
@@ -153,14 +198,15 @@ def difference_interval(
 
     `errors_a` and `errors_b` hold one array `(U,)` per training seed, over the same utterances; seeds are averaged. A resample
     draws speakers once and takes all their utterances for both systems and all seeds; the t interval takes the difference of
-    each speaker's errors.
+    each speaker's errors. `strata`: of several test sets together, that of each utterance.
     """
     if not len(errors_a) or not len(errors_b):
         raise MeasurementError("bootstrap: expected the errors of at least one training seed for both systems, found none.")
     total = _check_words(words)
-    pooled_a = np.mean([_per_utterance("errors of A", errors, len(total)) for errors in errors_a], axis=0)
-    pooled_b = np.mean([_per_utterance("errors of B", errors, len(total)) for errors in errors_b], axis=0)
-    return _rate_interval(pooled_a - pooled_b, total, speakers, resamples, seed)
+    # Whole numbers until the last division: a mean over three seeds would leave differences of 1e-16 where there are none.
+    pooled_a = np.sum([_per_utterance("errors of A", errors, len(total)) for errors in errors_a], axis=0) * len(errors_b)
+    pooled_b = np.sum([_per_utterance("errors of B", errors, len(total)) for errors in errors_b], axis=0) * len(errors_a)
+    return _rate_interval(pooled_a - pooled_b, total * (len(errors_a) * len(errors_b)), speakers, strata, resamples, seed)
 
 
 def no_loss_margin(reference_wer: float) -> float:

@@ -222,7 +222,8 @@ def test_claims_over_all_test_speakers_come_first(tmp_path):
     # Test has 3 × 1250 words, too few for claims; the union 16,250. Per speaker 12 and 3 errors against 2 and 3.
     assert results.claims[0].test == "all" and {claim.test for claim in results.claims} == {"all", "noisy"}
     first = results.claims[0]
-    assert first.claim == "dropout compaction 1/4 loses nothing against large dense" and "t interval" not in first.evidence
+    assert first.claim == "dropout compaction 1/4 loses nothing against large dense"
+    assert "t interval over 13 speakers within 2 test sets" in first.evidence
     assert f"WER {100 * 66 / 16250:.2f} % against {100 * 36 / 16250:.2f} %" in first.evidence
     assert all(claim.claim.startswith("noisy: ") for claim in results.claims if claim.test == "noisy")
     assert any("times as fast" in claim.claim and claim.test == "all" for claim in results.claims)

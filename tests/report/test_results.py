@@ -207,8 +207,8 @@ def test_verdicts_are_over_all_test_speakers_where_test_has_few(tmp_path):
     assert dense.extra["all"].wer == pytest.approx(100 * 36 / 650) and dense.extra["all"].cer == pytest.approx(50 * 36 / 650)
     assert small.extra["all"].wer_difference.mean == pytest.approx(6.0)
     size = results.tests["all"]
-    assert (results.headline, size.speakers, size.words, size.interval) == ("all", 13, 650, "bootstrap")
-    assert (results.interval, results.tests["noisy"].interval) == ("t", "bootstrap")
+    assert (results.headline, size.speakers, size.words, size.interval) == ("all", 13, 650, "t")
+    assert (results.interval, results.tests["noisy"].interval, size.sets) == ("t", "t", 2)
     # Verdicts first: the comparisons of a net name no set for the union, and those beside it by name.
     assert [item.test for item in results.comparisons if item.row == COMPACT] == ["all", "test", "noisy"]
     told = headline(results)[0]
@@ -222,7 +222,7 @@ def test_verdicts_are_over_all_test_speakers_where_test_has_few(tmp_path):
     text = (run[1].report / "report.md").read_text(encoding="utf-8")
     header = next(line for line in text.splitlines() if line.startswith("| net | units per layer"))
     assert all(name in header for name in ("all tests: WER % [95 %]", "test: WER %", "noisy: WER %"))
-    assert "test: t interval over 3 speakers" in text and "all tests: bootstrap over speakers" in text
+    assert "test: t interval over 3 speakers" in text and "all tests: t interval over 13 speakers within 2 test sets" in text
 
 
 def test_the_union_of_the_same_speakers_is_no_headline(tmp_path):

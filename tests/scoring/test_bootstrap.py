@@ -61,32 +61,73 @@ def test_no_error_rate_reaches_below_zero_but_a_difference_does() -> None:
     assert difference_interval([errors], [[0, 0]], words, speakers).low < -30
 
 
-def test_from_ten_speakers_on_the_bootstrap_is_what_it_was() -> None:
-    errors, words = np.arange(40) % 7, 10 + np.arange(40) % 5
-    ten, nine = [f"s{i % 10}" for i in range(40)], [f"s{i % 9}" for i in range(40)]
-    found = wer_interval(errors, words, ten)
-    assert found.kind == "bootstrap" and found.bounds == pytest.approx((20.934959349593495, 27.066546143250683), rel=1e-12)
-    rivals = [(errors + i) % 5 for i in (1, 2)]
-    more = difference_interval([errors, errors[::-1]], rivals, words, ten)
-    assert more.bounds == pytest.approx((5.2631578947368425, 9.404154904728292), rel=1e-12)
-    assert wer_interval(errors, words, nine).kind == "t"
+def test_from_thirty_speakers_on_there_is_a_bootstrap() -> None:
+    errors, words = np.arange(120) % 7, 10 + np.arange(120) % 5
+    kinds = {count: wer_interval(errors, words, [f"s{i % count}" for i in range(120)]).kind for count in (29, 30)}
+    assert kinds == {29: "t", 30: "bootstrap"}
 
 
-@pytest.mark.parametrize("count", [2, 3, 6])
-def test_equal_nets_are_seldom_told_apart_by_few_speakers(count: int) -> None:
+def test_sets_of_few_speakers_add_their_variances_as_welch_has_it() -> None:
+    """Two sets of equally many words: their mean is half of a difference of which one side is negated."""
+    easy, hard = np.array([10.0, 25.0, 40.0]), np.array([55.0, 60.0, 30.0, 70.0, 45.0, 52.0])
+    words = np.repeat([200, 100], [3, 6])
+    errors = np.concatenate([2 * easy, hard])
+    sets, speakers = ["easy"] * 3 + ["hard"] * 6, list("abcABC") + list("def")
+    welch = scipy.stats.ttest_ind(easy, -hard, equal_var=False).confidence_interval()
+    found = wer_interval(errors, words, speakers, sets)
+    assert (found.kind, found.unit, found.units) == ("t", "speaker", 9)
+    assert found.bounds == pytest.approx((welch.low / 2, welch.high / 2))
+    # One speaker may be in both: his words of each set are a cluster of that set.
+    assert wer_interval(errors, words, list("abcabcdef"), sets).bounds == found.bounds
+
+
+def test_sets_are_drawn_from_apart_by_enumeration() -> None:
+    errors, words, sets = [1, 3, 5, 9], [18, 30, 12, 20], list("aabb")
+    rates = []
+    for draw in itertools.product([0, 1], [0, 1], [2, 3], [2, 3]):
+        rates.append(100 * sum(errors[i] for i in draw) / sum(words[i] for i in draw))
+    # Every one of the 16 draws has probability 1/16 > 2.5 %, so that both ends are the extremes.
+    found = wer_interval(errors, words, None, sets)
+    assert found.kind == "bootstrap" and found.bounds == pytest.approx((min(rates), max(rates)))
+    assert wer_interval(errors, words, None).high > found.high  # without sets a draw may be of the last utterance alone
+
+
+def test_a_set_with_one_speaker_has_his_utterances() -> None:
+    errors, words, sets = np.array([1, 4, 2, 5, 9, 7]), np.full(6, 20), list("aaabbb")
+    alone = wer_interval(errors, words, ["one"] * 3 + ["x", "y", "z"], sets)
+    assert alone.bounds == wer_interval(errors, words, list("pqrxyz"), sets).bounds
+
+
+def test_equal_totals_of_three_seeds_are_a_tie() -> None:
+    """Means over three seeds round; their differences must not."""
+    generator = np.random.default_rng(5)
+    for count in (12, 40):
+        for _ in range(100):
+            ours = generator.integers(0, 9, (3, count))
+            theirs = generator.permuted(ours, axis=0)
+            found = difference_interval(list(ours), list(theirs), np.full(count, 10), [f"s{i}" for i in range(count)])
+            assert (found.estimate, *found.bounds) == (0.0, 0.0, 0.0) and outcome(found.bounds) == "tie"
+
+
+@pytest.mark.parametrize("counts", [(2,), (3,), (6,), (10,), (13,), (3, 10)])
+def test_equal_nets_are_seldom_told_apart_by_few_speakers(counts: tuple[int, ...]) -> None:
+    """The last case is a set of few speakers who say much, and a harder one of more who say little."""
     generator = np.random.default_rng(20)
-    told_apart, experiments = 0, 1500
+    told_apart, experiments, count = 0, 1500, sum(counts)
+    sets, more = np.repeat(range(len(counts)), counts), np.repeat([8, 1][: len(counts)] if len(counts) > 1 else [1], counts)
     for _ in range(experiments):
-        utterances = generator.integers(10, 40, count)
+        utterances = more * generator.integers(10, 40, count)
         speakers = np.repeat([f"s{i}" for i in range(count)], utterances).tolist()
         words = generator.integers(5, 25, utterances.sum())
-        level = generator.gamma(6, 0.02, count)  # every speaker has an error rate of his own, every net its luck with him
+        level = (1 + sets) * generator.gamma(6, 0.02, count)  # every speaker has an error rate of his own, every net its luck with him
         nets = []
         for _ in range(2):
             rate = (level * np.exp(generator.normal(0, 0.15, count))).clip(0, 0.9)
             nets.append([generator.binomial(words, np.repeat(rate, utterances)) for _ in range(2)])
-        told_apart += outcome(difference_interval(*nets, words, speakers).bounds) != "tie"
-    assert 0.02 <= told_apart / experiments <= 0.06  # 5 % of Student's t, less where utterances have the wider interval
+        found = difference_interval(*nets, words, speakers, np.repeat(sets, utterances).tolist())
+        told_apart += outcome(found.bounds) != "tie"
+    # 5 % of Student's t, less where utterances have the wider interval, more where few speakers of one set say most of the words.
+    assert 0.02 <= told_apart / experiments <= (0.065 if len(counts) == 1 else 0.08)
 
 
 def test_many_speakers_by_the_normal_approximation() -> None:
