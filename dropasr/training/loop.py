@@ -159,7 +159,7 @@ class Trainer:
         change = next((epoch for epoch in range(epochs) if not self.method.holds_out(epoch)), epochs)
         everything = self.samplers.all.following(self.samplers.kept, change)
         for epoch in range(done, epochs):
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             sampler = self.samplers.kept if self.method.holds_out(epoch) else everything
             self.method.schedule = self.method.schedule.with_steps(sampler.steps(epoch))
             self.method.begin_epoch(self.net, epoch, np.random.Generator(np.random.SFC64([self.seed, epoch])))
@@ -168,14 +168,13 @@ class Trainer:
             loss, frames = self._epoch(epoch, sampler, held_out)
             if epoch == epochs - 1:
                 self.method.finish(self.net, held_out.draw(np.random.default_rng(self.seed), 512)[0])
-            seconds = time.perf_counter() - began
-            self._note(epoch, loss, frames, seconds)
+            self._note(epoch, loss, frames, time.perf_counter() - began, time.process_time() - began_cpu)
             on_epoch(self.history[-1])
             state = {name: getattr(self, name) for name in STATE}
             save_training(self.folder, epoch + 1, self.net, self.optimiser, self.method.tensors(), state)
         return self.net.eval()
 
-    def _note(self, epoch: int, loss: float, frames: int, seconds: float) -> None:
+    def _note(self, epoch: int, loss: float, frames: int, seconds: float, cpu_seconds: float) -> None:
         report = self.method.report
         self.method.inference_mode(self.net)
         dev_loss, dev_error = self.criterion.figures(self.net, self.samplers.dev, self.config, everything=epoch == self.config.epochs - 1)
@@ -188,6 +187,7 @@ class Trainer:
             "dev_frame_error": dev_error,
             "frames_per_second": rate,
             "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
             "units": self.net.widths,
             "keep": report.keep,
         }
