@@ -105,10 +105,12 @@ class Trainer:
         self.estimators, self.signals, self.compactions = about["estimators"], about["signals"], about["compactions"]
         return int(about["epoch"])
 
-    def _step(self, progress: float, inputs: torch.Tensor, targets: Any, indices: torch.Tensor, generator: torch.Generator) -> Loss:
-        """One update of the weights, when the share `progress` of all steps is done."""
+    def _step(
+        self, progress: float, factor: float, inputs: torch.Tensor, targets: Any, indices: torch.Tensor, generator: torch.Generator
+    ) -> Loss:
+        """One update of the weights, at `factor` times the learning rate, when the share `progress` of all steps is done."""
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, progress)
+            group["lr"] = factor * learning_rate(self.config, progress)
         soft = self.teacher(inputs, indices) if self.teacher is not None else None
         if self.masking is not None:
             inputs = mask_inputs(inputs, self.samplers.all.num_features, generator, self.masking)
@@ -134,7 +136,8 @@ class Trainer:
         self.net.train()
         for step, (inputs, targets, indices) in enumerate(sampler.epoch(epoch)):
             self.method.before_step(self.net, epoch, step)
-            loss = self._step((epoch + step / steps) / self.config.epochs, inputs, targets, indices, generator)
+            factor = self.method.rate_factor(epoch, step)
+            loss = self._step((epoch + step / steps) / self.config.epochs, factor, inputs, targets, indices, generator)
             if not math.isfinite(loss.value):
                 raise DivergedError(
                     f"{self.folder}: the loss is {loss.value} in epoch {epoch + 1} of {self.config.epochs}, step {step + 1} of {steps}:"
@@ -167,7 +170,7 @@ class Trainer:
                 self.method.meet_teacher(self.net, self.teacher.net)
             loss, frames = self._epoch(epoch, sampler, held_out)
             if epoch == epochs - 1:
-                self.method.finish(self.net, held_out.draw(np.random.default_rng(self.seed), 512)[0])
+                self.method.finish(self.net, held_out.draw(np.random.default_rng(self.seed), 512)[0], held_out)
             self._note(epoch, loss, frames, time.perf_counter() - began, time.process_time() - began_cpu)
             on_epoch(self.history[-1])
             state = {name: getattr(self, name) for name in STATE}

@@ -74,7 +74,7 @@ def train(method, net, rate=0.05, data=None):
             (loss if penalty is None else loss + penalty).backward()
             optimiser.step()
             method.after_step(net, epoch, step, optimiser, held_out)
-    method.finish(net, inputs)
+    method.finish(net, inputs, held_out)
     return open_counts
 
 
