@@ -81,6 +81,10 @@ class Paths:
         """WER of one net on dev and test, and its hypotheses."""
         return self.system_home / "scores" / f"{row}.json"
 
+    def score_parts(self, row: str) -> Path:
+        """What stage 7 has decoded of a row that is not finished."""
+        return self.system_home / "scores" / f"{row}.parts"
+
     @property
     def rtf(self) -> Path:
         """The timing of all nets of this system."""

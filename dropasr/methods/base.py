@@ -135,6 +135,10 @@ class BaseMethod:
     def before_step(self, net: AcousticModel, epoch: int, step: int) -> None:
         """Called before each training step (0-based `step` within the epoch)."""
 
+    def rate_factor(self, epoch: int, step: int) -> float:
+        """What multiplies the learning rate of the schedule in a step, for methods that train in phases."""
+        return 1.0
+
     def penalty(self, net: AcousticModel) -> Union[torch.Tensor, None]:
         """What is added to the objective of the step, a scalar with gradients for weights or for tensors of the method; None is nothing."""
         return None
@@ -144,8 +148,11 @@ class BaseMethod:
     ) -> None:
         """Called after each training step (0-based `step` within the epoch)."""
 
-    def finish(self, net: AcousticModel, frames: Inputs) -> None:
-        """Called after the last epoch: leave a net whose gates can be opened for good. `frames`: real inputs for a proof."""
+    def finish(self, net: AcousticModel, frames: Inputs, held_out: HeldOut) -> None:
+        """Called after the last epoch: leave a net whose gates can be opened for good, and do what is done to a trained net.
+
+        `frames`: real inputs for a proof; `held_out` has more, with targets.
+        """
         open_gates(net)
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -159,4 +166,4 @@ class BaseMethod:
 def open_gates(net: AcousticModel) -> None:
     """Let all units pass unchanged."""
     for group in net.unit_groups():
-        group.gate.multiplier = group.gate.pattern = None
+        group.gate.open()

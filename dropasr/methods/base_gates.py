@@ -95,8 +95,8 @@ class Learner:
         self.steps = 0
 
     @torch.no_grad()
-    def step(self, rate: float, limit: float = float("inf")) -> None:
-        """Follow the gradients of the values and clear them; the values stay within plus and minus `limit`."""
+    def step(self, rate: float, low: float = float("-inf"), high: float = float("inf")) -> None:
+        """Follow the gradients of the values and clear them; the values stay between `low` and `high`."""
         self.steps += 1
         first, second = ADAM_DECAYS
         for value, mean, square in zip(self.values, self.means, self.squares):
@@ -104,7 +104,7 @@ class Learner:
             mean.mul_(first).add_(gradient, alpha=1 - first)
             square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
             spread = (square / (1 - second**self.steps)).sqrt_().add_(1e-12)
-            value.addcdiv_(mean, spread, value=-rate / (1 - first**self.steps)).clamp_(-limit, limit)
+            value.addcdiv_(mean, spread, value=-rate / (1 - first**self.steps)).clamp_(low, high)
             value.grad = None
 
     def keep(self, kept: list[torch.Tensor]) -> None:
@@ -135,7 +135,7 @@ class LearnedGates(GradualRemoval):
     stretch = 1.0
     """How fast logits move with what is learned."""
     limit = float("inf")
-    """Largest size of a learned value without the controller, which needs them free."""
+    """Largest size of a logit without the controller, which needs them free."""
 
     def __init__(self, options: GateOptions, schedule: Schedule) -> None:
         super().__init__(options, schedule)
@@ -263,7 +263,8 @@ class LearnedGates(GradualRemoval):
         # Nothing has gradients in the step after which learning begins, or without a step.
         if self.phase == "learning" and any(vector.grad is not None for vector in self.learner.values):
             rate = self.options.reach / (self.stretch * self.learning_steps)
-            self.learner.step(rate, float("inf") if self.targets else self.limit)
+            limit, shift = float("inf") if self.targets else self.limit, self.free_shift()
+            self.learner.step(rate, (-limit - shift) / self.stretch, (limit - shift) / self.stretch)
         super().after_step(net, epoch, step, optimiser, held_out)
 
     def present_scales(self) -> list[torch.Tensor]:

@@ -6,7 +6,8 @@ What belongs to a unit is read from `unit_groups`: `joint`, all weights that fee
 sparse structures (four gate rows, recurrent column, columns above; an entry in both a row and the recurrent column counts twice). With
 `separate` fan-in and fan-out have a term each, as published for DropNeuron; recurrent units are always joint, because one without fan-in
 is no constant. With `proximal` weights shrink by `max(0, 1 - learning_rate lambda / ||w||)` after each step, exactly to 0, in place of the
-gradient of the penalty; groups that share weights shrink one after the other.
+gradient of the penalty; groups that share weights shrink one after the other. `l1` then takes `learning_rate l1` off the magnitude of every
+weight first, at most all of it: without shared weights both together are the proximal step of the sparse group lasso (Simon et al. 2013).
 
 What a unit is worth is the root mean square of its group, of the weaker one of two. Below `threshold` it is dead and leaves at the next
 pass; the units of feed-forward nets whose fan-in is the dead one keep saying `a(b)`, which moves into the biases above.
@@ -113,7 +114,7 @@ class GroupLasso(GradualRemoval):
                 for blocks in self.parts(group):
                     squares, count = summed(blocks, torch.square)
                     terms.append(strength * self.scale(count) * torch.sqrt(squares + SMOOTHING).sum())
-        if self.options.l1:
+        if self.options.l1 and not self.proximal:
             terms += [self.options.l1 * weight.abs().sum() for weight in net.parameters() if weight.dim() == 2]
         return torch.stack(terms).sum() if terms else None
 
@@ -135,6 +136,10 @@ class GroupLasso(GradualRemoval):
                     weight.masked_fill_(weight.abs() < self.options.zero_below, 0)
         if not self.proximal:
             return
+        if self.options.l1:
+            for weight in net.parameters():
+                if weight.dim() == 2:
+                    weight.copy_(torch.nn.functional.softshrink(weight, self.learning_rate * self.options.l1))
         for group, strength in zip(net.unit_groups(), self.strength(net)):
             for blocks in self.parts(group):
                 squares, count = summed(blocks, torch.square)

@@ -187,7 +187,7 @@ class GradualRemoval(BaseMethod):
             layers.append({"counts": counts, "kept": int((scales > 0).sum()), "total": units})
         self.report.retention.append({"epoch": round(epochs, 3), "layers": layers})
 
-    def finish(self, net: AcousticModel, frames: Inputs) -> None:
+    def finish(self, net: AcousticModel, frames: Inputs, held_out: HeldOut) -> None:
         if self.phase == "learning":
             self.report.proofs.append(compact(net, self.scales, frames, fold=True))
             self.phase = "after"

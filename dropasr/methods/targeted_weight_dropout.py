@@ -78,8 +78,8 @@ class Method(BaseMethod):
     ) -> None:
         self.view.restore()
 
-    def finish(self, net: AcousticModel, frames: Inputs) -> None:
-        super().finish(net, frames)
+    def finish(self, net: AcousticModel, frames: Inputs, held_out: HeldOut) -> None:
+        super().finish(net, frames, held_out)
         matrices = [getattr(*place) for place in unit_matrices(net)]
         for weight in matrices:
             prune(weight, int(self.options.share * weight.shape[1]))

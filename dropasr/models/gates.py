@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from dropasr.errors import ConfigError
+
 if TYPE_CHECKING:
     from dropasr.models.patterns import Pattern
 
 Multiplier = Union[torch.Tensor, Callable[[torch.Tensor], torch.Tensor], None]
+Noise = Union[Callable[[torch.Tensor], torch.Tensor], None]
 
 
 class Gate(nn.Module):
@@ -22,7 +25,10 @@ class Gate(nn.Module):
     function from the activations to such a tensor (a freshly sampled mask). Layers that cannot multiply activations one by one, because
     a kernel runs over a whole sequence, ask for the `factor` and work it into their weights.
 
-    `pattern`, in place of a multiplier, says which units there are, for the whole batch or for its parts (patterns.py): nets that know
+    `noise`, a function from the activations `(N, H)` (multiplied, if there is a multiplier) to what stands in their place, is for what no
+    multiplier can do: something added, or a change of several units together. Recurrent nets have no place for it and raise ConfigError.
+
+    `pattern`, in place of both, says which units there are, for the whole batch or for its parts (patterns.py): nets that know
     patterns compute those alone, and the gate multiplies them by the scale of the pattern.
     """
 
@@ -30,21 +36,30 @@ class Gate(nn.Module):
         super().__init__()
         self.width = width
         self.multiplier: Multiplier = None
+        self.noise: Noise = None
         self.pattern: Union[Pattern, None] = None
 
     def forward(self, units: torch.Tensor) -> torch.Tensor:
         if self.pattern is not None:
             return units if self.pattern.scale == 1 else units * self.pattern.scale
-        if self.multiplier is None:
-            return units
-        factor = self.multiplier(units) if callable(self.multiplier) else self.multiplier
-        return units * factor.to(units.dtype)
+        if self.multiplier is not None:
+            factor = self.multiplier(units) if callable(self.multiplier) else self.multiplier
+            units = units * factor.to(units.dtype)
+        return units if self.noise is None else self.noise(units)
+
+    def open(self) -> None:
+        """Let all units pass unchanged."""
+        self.multiplier = self.noise = self.pattern = None
 
     def factor(self, rows: int, like: torch.Tensor) -> Union[torch.Tensor, None]:
         """What the units of `rows` sequences are multiplied by: None (open), `(H,)` for all or `(rows, H)`, of the type of `like`.
 
         A function is called once, for `(rows, H)` activations without values: it may use their shape and type only.
         """
+        if self.noise is not None:
+            raise ConfigError(
+                "noise on units: a recurrent net multiplies its units and does nothing else to them. Use --model feedforward."
+            )
         if self.multiplier is None:
             return None
         factor = self.multiplier(like.new_empty(rows, self.width)) if callable(self.multiplier) else self.multiplier

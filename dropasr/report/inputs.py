@@ -89,6 +89,7 @@ class Summary(Input):
     nonzeros: Union[int, None] = None
     macs_per_frame: int
     train_seconds: float
+    train_cpu_seconds: Union[float, None] = None
     epochs: int
     criterion: Literal["frames", "ctc"] = "frames"
     teacher: Union[str, None]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dropasr.report.recipe_schema import PooledComparison, PooledRow, RecipeResults
 from dropasr.report.results import budget_text
 from dropasr.report.rivals import PIVOT, PLAIN_DROPOUT
-from dropasr.report.tables import MISSING, NAMES, Table, count, interval, method_name, plain_rate, rtf, speedup, units
+from dropasr.report.tables import MISSING, NAMES, Table, TrainingTime, count, interval, method_name, plain_rate, rtf, speedup, units
 
 Comparisons = dict[str, PooledComparison]
 """On the test set of the verdicts, by row."""
@@ -67,7 +67,7 @@ def overview_table(results: RecipeResults, rows: Sequence[PooledRow], compared: 
     return Table(("method", *(f"{results.rate_name} % at {budget_text(budget)}" for budget in budgets)), lines)
 
 
-def _sizes_and_times(row: PooledRow) -> tuple[str, ...]:
+def _sizes_and_times(row: PooledRow, training: TrainingTime) -> tuple[str, ...]:
     return (
         units(row.units),
         count(row.parameters),
@@ -75,13 +75,11 @@ def _sizes_and_times(row: PooledRow) -> tuple[str, ...]:
         count(row.macs_per_second),
         rtf(row.rtf.model),
         speedup(row),
-        f"{row.train_seconds:.0f}",
+        f"{training.of(row):.0f}",
     )
 
 
-_SIZES_AND_TIMES = (
-    "units per layer", "parameters", "non-zeros", "multiply-adds per second", "RTF model", "model × faster [95 %]", "training s"
-)  # fmt: skip
+_SIZES_AND_TIMES = "units per layer", "parameters", "non-zeros", "multiply-adds per second", "RTF model", "model × faster [95 %]"
 
 
 def _difference(row: PooledRow, compared: Comparisons) -> str:
@@ -98,12 +96,13 @@ def _errors(results: RecipeResults, rows: Sequence[PooledRow], row: PooledRow, c
 
 def budget_table(results: RecipeResults, rows: Sequence[PooledRow], budget: float, compared: Comparisons) -> Table:
     """All nets of a budget, fewest errors first: errors against dropout compaction, sizes, times."""
+    training = TrainingTime(rows)
     to, loss = f"difference to {PIVOT.replace('_', ' ')} [95 %]", NAMES[rows[0].criterion].loss
-    header = ("net", f"{results.rate_name} %", to, "verdict", loss, *_SIZES_AND_TIMES)
+    header = ("net", f"{results.rate_name} %", to, "verdict", loss, *_SIZES_AND_TIMES, training.head)
     lines = [
         (
             *_errors(results, rows, row, compared),
-            *_sizes_and_times(row),
+            *_sizes_and_times(row, training),
         )
         for row in of_budget(results, rows, budget)
     ]
@@ -113,7 +112,7 @@ def budget_table(results: RecipeResults, rows: Sequence[PooledRow], budget: floa
 def full_size_table(results: RecipeResults, rows: Sequence[PooledRow], compared: Comparisons) -> Table:
     """The large nets, fewest errors first: errors against plain dropout, non-zeros, training time."""
     large = sorted((row for row in rows if row.kind == "large"), key=lambda row: (_rate(results, rows, row), row.dev_ce))
-    plain = next((row for row in large if row.method == PLAIN_DROPOUT), None)
+    plain, training = next((row for row in large if row.method == PLAIN_DROPOUT), None), TrainingTime(large)
     loss = NAMES[rows[0].criterion].loss
     header = ("net", f"{results.rate_name} %", "difference to plain dropout [95 %]", "verdict", loss, "parameters", "non-zeros")
     lines = [
@@ -121,17 +120,17 @@ def full_size_table(results: RecipeResults, rows: Sequence[PooledRow], compared:
             *_errors(results, rows, row, compared),
             count(row.parameters),
             MISSING if row.nonzeros is None else count(row.nonzeros),
-            f"{row.train_seconds:.0f}",
-            MISSING if plain is None else f"{row.train_seconds / plain.train_seconds:.2f}",
+            f"{training.of(row):.0f}",
+            MISSING if plain is None else f"{training.of(row) / training.of(plain):.2f}",
         )
         for row in large
     ]
-    return Table((*header, "training s", "× that of plain dropout"), lines, frozenset({0, 3}))
+    return Table((*header, training.head, "× that of plain dropout"), lines, frozenset({0, 3}))
 
 
 def learned_size_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
     """The nets that meet no budget, at the share of the multiply-adds that they learned."""
-    reference = next(row for row in rows if row.reference)
+    reference, training = next(row for row in rows if row.reference), TrainingTime(rows)
     loss = NAMES[rows[0].criterion].loss
     lines = [
         (
@@ -139,12 +138,12 @@ def learned_size_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Tab
             f"{100 * row.macs_per_second / reference.macs_per_second:.1f} %",
             rate_over_seeds(results, rows, row),
             f"{row.dev_ce:.4f}",
-            *_sizes_and_times(row),
+            *_sizes_and_times(row, training),
         )
         for row in rows
         if not row.budget
     ]
-    return Table(("net", "share of the multiply-adds", f"{results.rate_name} %", loss, *_SIZES_AND_TIMES), lines)
+    return Table(("net", "share of the multiply-adds", f"{results.rate_name} %", loss, *_SIZES_AND_TIMES, training.head), lines)
 
 
 def _names(rows: Sequence[PooledRow]) -> str:

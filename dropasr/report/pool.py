@@ -35,6 +35,7 @@ def _pooled(pool: Pool, reference: Pool, tests: Sequence[str], kind: ErrorRate) 
     speedup, speedup_spread = pool.speedup(reference)
     cers = [row.dev_cer for row in pool.figures]
     nonzeros = [row.nonzeros for row in pool.figures]
+    cpu_seconds = [row.train_cpu_seconds for row in pool.figures]
     return PooledRow(
         **{key: getattr(first, key) for key in _SAME},
         label=_label(pool, reference),
@@ -60,6 +61,7 @@ def _pooled(pool: Pool, reference: Pool, tests: Sequence[str], kind: ErrorRate) 
         speedup_spread=speedup_spread,
         # Training is timed beside whatever else runs: one seed in bad company must not decide.
         train_seconds=float(np.median([row.train_seconds for row in pool.figures])),
+        train_cpu_seconds=None if None in cpu_seconds else float(np.median(cpu_seconds)),
         test_evaluations=sum(row.test_evaluations for row in pool.rows),
         config_hash=pool.rows[0].config_hash,
     )

@@ -10,6 +10,7 @@ from dropasr.report.tables import (
     MISSING,
     NAMES,
     Table,
+    TrainingTime,
     count,
     dev_wer,
     difference,
@@ -64,10 +65,10 @@ def rate_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
 
 def speed_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
     """Times, with the error rate that they belong to."""
-    tests = results.order(rows)
+    tests, training = results.order(rows), TrainingTime(rows)
     header = (
         "net", rate_heads(results, tests)[0], "RTF features", "RTF model", "RTF search", "RTF total",
-        "model × faster [95 %] (range over seeds)", "total × faster [95 %]", "training s", "epochs",
+        "model × faster [95 %] (range over seeds)", "total × faster [95 %]", training.head, "epochs",
     )  # fmt: skip
     lines = []
     for row in rows:
@@ -79,7 +80,7 @@ def speed_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
                 *(rtf(value) for value in (row.rtf.features, row.rtf.model, row.rtf.search, row.rtf.total)),
                 "1" if row.reference else f"{speedup(row)} ({spread.min:.2f} to {spread.max:.2f})",
                 "1" if row.reference else interval(row.speedup.total, row.speedup.total_interval),
-                f"{row.train_seconds:.0f}",
+                f"{training.of(row):.0f}",
                 str(row.epochs),
             )
         )
@@ -151,7 +152,7 @@ def system_table(results: RecipeResults, groups: Mapping[str, Sequence[PooledRow
 
 def terminal_table(results: RecipeResults, rows: Sequence[PooledRow]) -> str:
     """The main table for the terminal, about 150 columns wide."""
-    kind, test = results.error_rate, results.order(rows)[0]
+    kind, test, training = results.error_rate, results.order(rows)[0], TrainingTime(rows)
     loss = NAMES[rows[0].criterion].loss
     header = ("net", "units", "param", tight_head(results, test), "± std", "difference [95 %]", loss, "RTF model", "total")
     lines = [
@@ -167,7 +168,7 @@ def terminal_table(results: RecipeResults, rows: Sequence[PooledRow]) -> str:
             rtf(row.rtf.total),
             speedup(row),
             f"{row.speedup.total:.2f}",
-            f"{row.train_seconds:.0f}",
+            f"{training.of(row):.0f}",
         )
         for row in rows
     ]

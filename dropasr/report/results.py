@@ -200,6 +200,7 @@ def _row(net: Net, run: Run, config: Config) -> ResultRow:
         rtf_p95=ModelTotalRtf(**timing.p95.model_dump()),
         speedup=_speedup(net, run.reference),
         train_seconds=summary.train_seconds,
+        train_cpu_seconds=summary.train_cpu_seconds,
         epochs=summary.epochs,
         config_hash=summary.config_hash,
         git_revision=summary.git_revision,

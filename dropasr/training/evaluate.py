@@ -114,7 +114,10 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
 
 
 def _drive(config: Config, paths: Paths, evaluations: list[RowEvaluation], pool: ProcessPoolExecutor, nj: int) -> Iterator[None]:
-    """Keep `nj` processes busy, parts of earlier rows first, so that rows are finished one after the other; yield once per part."""
+    """Keep `nj` processes busy, parts of earlier rows first, so that rows are finished one after the other; yield once per part.
+
+    Parts that were decoded before the stage was killed are read.
+    """
     own_prior = config.decode.prior == "posterior" and config.train.criterion == "frames"
     waiting: list[tuple[int, int, Part | None]] = []
     running: dict[Future, tuple[int, Part | None]] = {}
@@ -133,15 +136,20 @@ def _drive(config: Config, paths: Paths, evaluations: list[RowEvaluation], pool:
     while waiting or running:
         while waiting and len(running) < nj:
             number, _, part = heapq.heappop(waiting)
-            row = evaluations[number].row.name
+            row, kept = evaluations[number].row.name, evaluations[number].kept
+            found = None if part is None else kept.read(part)
+            if part is not None and found is not None:
+                add(number, evaluations[number].done(part, found))
+                yield
+                continue
             future = pool.submit(make_prior, config, paths, row) if part is None else pool.submit(decode_part, config, paths, part)
             running[future] = number, part
-        finished, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in finished:
+        for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
             number, part = running.pop(future)
             result = future.result()
             if part is None:
                 add(number, evaluations[number].start())
             else:
+                evaluations[number].kept.write(part, result)
                 add(number, evaluations[number].done(part, result))
                 yield

@@ -105,10 +105,12 @@ class Trainer:
         self.estimators, self.signals, self.compactions = about["estimators"], about["signals"], about["compactions"]
         return int(about["epoch"])
 
-    def _step(self, progress: float, inputs: torch.Tensor, targets: Any, indices: torch.Tensor, generator: torch.Generator) -> Loss:
-        """One update of the weights, when the share `progress` of all steps is done."""
+    def _step(
+        self, progress: float, factor: float, inputs: torch.Tensor, targets: Any, indices: torch.Tensor, generator: torch.Generator
+    ) -> Loss:
+        """One update of the weights, at `factor` times the learning rate, when the share `progress` of all steps is done."""
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, progress)
+            group["lr"] = factor * learning_rate(self.config, progress)
         soft = self.teacher(inputs, indices) if self.teacher is not None else None
         if self.masking is not None:
             inputs = mask_inputs(inputs, self.samplers.all.num_features, generator, self.masking)
@@ -134,7 +136,8 @@ class Trainer:
         self.net.train()
         for step, (inputs, targets, indices) in enumerate(sampler.epoch(epoch)):
             self.method.before_step(self.net, epoch, step)
-            loss = self._step((epoch + step / steps) / self.config.epochs, inputs, targets, indices, generator)
+            factor = self.method.rate_factor(epoch, step)
+            loss = self._step((epoch + step / steps) / self.config.epochs, factor, inputs, targets, indices, generator)
             if not math.isfinite(loss.value):
                 raise DivergedError(
                     f"{self.folder}: the loss is {loss.value} in epoch {epoch + 1} of {self.config.epochs}, step {step + 1} of {steps}:"
@@ -159,7 +162,7 @@ class Trainer:
         change = next((epoch for epoch in range(epochs) if not self.method.holds_out(epoch)), epochs)
         everything = self.samplers.all.following(self.samplers.kept, change)
         for epoch in range(done, epochs):
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             sampler = self.samplers.kept if self.method.holds_out(epoch) else everything
             self.method.schedule = self.method.schedule.with_steps(sampler.steps(epoch))
             self.method.begin_epoch(self.net, epoch, np.random.Generator(np.random.SFC64([self.seed, epoch])))
@@ -167,15 +170,14 @@ class Trainer:
                 self.method.meet_teacher(self.net, self.teacher.net)
             loss, frames = self._epoch(epoch, sampler, held_out)
             if epoch == epochs - 1:
-                self.method.finish(self.net, held_out.draw(np.random.default_rng(self.seed), 512)[0])
-            seconds = time.perf_counter() - began
-            self._note(epoch, loss, frames, seconds)
+                self.method.finish(self.net, held_out.draw(np.random.default_rng(self.seed), 512)[0], held_out)
+            self._note(epoch, loss, frames, time.perf_counter() - began, time.process_time() - began_cpu)
             on_epoch(self.history[-1])
             state = {name: getattr(self, name) for name in STATE}
             save_training(self.folder, epoch + 1, self.net, self.optimiser, self.method.tensors(), state)
         return self.net.eval()
 
-    def _note(self, epoch: int, loss: float, frames: int, seconds: float) -> None:
+    def _note(self, epoch: int, loss: float, frames: int, seconds: float, cpu_seconds: float) -> None:
         report = self.method.report
         self.method.inference_mode(self.net)
         dev_loss, dev_error = self.criterion.figures(self.net, self.samplers.dev, self.config, everything=epoch == self.config.epochs - 1)
@@ -188,6 +190,7 @@ class Trainer:
             "dev_frame_error": dev_error,
             "frames_per_second": rate,
             "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
             "units": self.net.widths,
             "keep": report.keep,
         }

@@ -8,13 +8,15 @@ from typing import Any
 
 from dropasr.config import Config, Row, system_name
 from dropasr.data.store import FrameStore
+from dropasr.data.text import Normaliser
 from dropasr.decoding.likelihoods import prior_text
 from dropasr.decoding.search import PLAIN, Weights, search_name
-from dropasr.files import read_json, write_json, write_text
+from dropasr.files import hash_of, read_json, write_json, write_text
 from dropasr.log import get_logger
 from dropasr.paths import Paths
 from dropasr.scoring.wer import WerResult, alignment_text, character_errors, score
 from dropasr.training.decode_parts import Part, Setting, Transcripts, divide
+from dropasr.training.kept_parts import KeptParts
 
 logger = get_logger(__name__)
 
@@ -59,7 +61,9 @@ class RowEvaluation:
 
     def __init__(self, config: Config, paths: Paths, row: Row, identity: str, stores: dict[str, FrameStore], least: int) -> None:
         self.config, self.paths, self.row, self.identity = config, paths, row, identity
+        self.kept = KeptParts(paths.score_parts(row.name), hash_of([net_identity(paths, row.name), identity]))
         self._stores = stores
+        self._normalise = Normaliser(config.corpus.text)
         self._divided = {split: divide(store, least) for split, store in stores.items()}
         self._found: dict[str, dict[Setting, Transcripts]] = {}
         self._tuned: dict[Setting, WerResult] = {}
@@ -134,7 +138,7 @@ class RowEvaluation:
 
     def _score(self, split: str, setting: Setting) -> WerResult:
         store = self._stores[split]
-        words = self._found[split][setting]
+        words = {name: self._normalise(" ".join(found)).split() for name, found in self._found[split][setting].items()}
         return score(dict(zip(store.ids, store.texts)), words)
 
     def _errors(self, result: WerResult) -> int:
@@ -197,6 +201,7 @@ class RowEvaluation:
             suffix = ".alignments.txt" if name == "test" else f".{name}.alignments.txt"
             write_text(self.paths.scores(self.row.name).with_suffix(suffix), alignment_text(result))
         write_json(self.paths.scores(self.row.name), value)
+        self.kept.clear()
         ends = {name: {"wer": result.wer, "words": result.words} for name, result in results.items()}
         log_test_evaluation(self.paths, "end", {**self._about(), **ends["test"], "sets": ends})
         _tell(value)

@@ -193,6 +193,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "nonzeros": sum(int(parameter.count_nonzero()) for parameter in net.parameters()),
         "macs_per_frame": round(macs / net.frames_scored),
         "train_seconds": sum(figures["seconds"] for figures in trainer.history),
+        "train_cpu_seconds": _cpu_seconds(trainer.history),
         "git_revision": git_revision(),
         "threads": 1,
         "precision": trainer.precision,
@@ -203,6 +204,12 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "compactions": trainer.compactions,
     }
     write_row(config, paths, row, net, figures)
+
+
+def _cpu_seconds(history: list[dict[str, Any]]) -> float | None:
+    """Seconds of the processor over all epochs; None where some were trained before they were counted."""
+    found = [figures.get("cpu_seconds") for figures in history]
+    return None if None in found else sum(found)
 
 
 def _discard(folder: Path) -> None:

@@ -66,5 +66,5 @@ def run(
             method.after_step(net, epoch, step, optimiser, held_out(net))
             assert masks or all(gate.multiplier is None for gate in (group.gate for group in net.unit_groups()))
         history.append(list(net.widths))
-    method.finish(net, held_out(net).draw(np.random.default_rng(0), 64)[0])
+    method.finish(net, held_out(net).draw(np.random.default_rng(0), 64)[0], held_out(net))
     return method, history

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from removal_case import RECURRENT, held_out, make_net, run
+from scipy import optimize
 from torch.nn import functional
 
 from dropasr.errors import CompactionError, ConfigError
@@ -94,6 +95,35 @@ def test_proximal_shrinkage(size_scaled, optimiser):
     torch.testing.assert_close(net.hidden[0].weight.detach(), rows * torch.from_numpy(factors).float()[:, None])
     torch.testing.assert_close(net.output.weight.detach(), columns * torch.from_numpy(factors).float())
     assert bool((net.hidden[0].weight[:10] == 0).all())
+
+
+def sparse_group_minimum(weights: np.ndarray, group: float, single: float) -> np.ndarray:
+    """What minimises `||x - weights||^2 / 2 + group ||x|| + single |x|`, by scipy, x split into its positive and its negative part."""
+    count = len(weights)
+
+    def objective(parts: np.ndarray) -> float:
+        x = parts[:count] - parts[count:]
+        return 0.5 * ((x - weights) ** 2).sum() + group * np.sqrt((x**2).sum() + 1e-14) + single * parts.sum()
+
+    first = np.concatenate([weights.clip(min=0), (-weights).clip(min=0)])
+    options = {"maxiter": 5000, "maxfun": 10**6, "ftol": 1e-16, "gtol": 1e-10}
+    found = optimize.minimize(objective, first, bounds=[(0, None)] * (2 * count), options=options).x
+    return found[:count] - found[count:]
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_the_proximal_step_with_l1_minimises_the_sparse_group_lasso(optimiser):
+    net = make_net(widths=(8,))
+    rows, columns = net.hidden[0].weight.detach().clone(), net.output.weight.detach().clone()
+    values = {"proximal": optimiser == "sgd", "strength": 1.0, "l1": 1.5, "groups": "joint"}
+    method = build_method("d", {"method": "dropneuron", **values}, replace(SCHEDULE, optimiser=optimiser))
+    assert method.penalty(net) is None
+    method.after_step(net, 0, 0, torch.optim.SGD(net.parameters(), lr=0.1), None)
+    for unit in range(8):
+        before = torch.cat([rows[unit], columns[:, unit]]).double().numpy()
+        after = torch.cat([net.hidden[0].weight[unit], net.output.weight[:, unit]]).detach().double().numpy()
+        np.testing.assert_allclose(after, sparse_group_minimum(before, 0.1, 0.15), atol=2e-4)
+    assert 0 < int((net.hidden[0].weight == 0).sum()) < net.hidden[0].weight.numel()
 
 
 def test_single_weights_near_zero_become_zero():

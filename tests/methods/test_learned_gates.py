@@ -74,7 +74,7 @@ def train(method, net, rate=0.05, data=None):
             (loss if penalty is None else loss + penalty).backward()
             optimiser.step()
             method.after_step(net, epoch, step, optimiser, held_out)
-    method.finish(net, inputs)
+    method.finish(net, inputs, held_out)
     return open_counts
 
 
@@ -102,9 +102,27 @@ def test_the_learner_is_adam_and_forgets_units():
         one.keep([torch.tensor([True, False, True, True, False]), torch.ones(3, dtype=torch.bool)])
         for value in one.values:
             value.grad = torch.ones(len(value))
-        one.step(0.03, limit=0.5)
+        one.step(0.03, low=-0.5, high=0.5)
     assert [len(value) for value in again.values] == [3, 3]
     assert all(torch.equal(a, b) and a.abs().max() <= 0.5 for a, b in zip(learner.values, again.values))
+
+
+@pytest.mark.parametrize("name, limit", [("l0_hard_concrete", math.log(100)), ("generalised_dropout", 8.0), ("beta_bernoulli", 8.0)])
+def test_logits_stay_within_their_limit_without_the_controller(name, limit):
+    net = feed_forward()
+    method = learning(name, net, target=None, controller="none", reach=1e6)
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    first, held_out = method.first_logit, HeldOut(lambda generator, count: data_of(net), 64)
+    for sign in (-1.0, 1.0):
+        for value in method.learner.values:
+            value.grad = torch.full_like(value, sign)
+        for _ in range(40):
+            method.after_step(net, 0, 0, optimiser, held_out)
+            for value in method.learner.values:
+                value.grad = torch.full_like(value, sign)
+        logits = torch.cat([method.logits(index).detach().flatten() for index in range(2)])
+        assert first != 0 or name != "generalised_dropout"
+        torch.testing.assert_close(logits, torch.full_like(logits, -sign * limit))
 
 
 def test_the_shift_opens_as_many_gates_as_wanted():

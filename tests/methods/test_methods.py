@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from removal_case import make_net, run
+from scipy import stats
 
 from dropasr.errors import CompactionError, ConfigError
 from dropasr.methods import build_method, learns_units, makes_smaller, method_options
@@ -61,6 +62,24 @@ def test_pace_is_the_growth_of_deviations_per_pass():
         moved = method._update(moved, torch.zeros(100), 50)
     growth = float((moved.max() - moved.min()) / (retention.max() - retention.min()))
     assert math.log(growth) == pytest.approx(1.2, rel=0.05)
+
+
+def test_the_published_update_climbs_evidence_and_prior():
+    """`zeta + nu (g + k d log Beta(zeta; alpha, beta) / d zeta)`, the density by scipy; what reaches an end stays there."""
+    values = {"alpha": 0.7, "beta": 0.4, "prior_strength": 0.3, "learning_rate": 0.02, "threshold": 0.02}
+    options = {"method": "dropout_compaction", "controller": "none", "gradient_scale": "none", **values}
+    method = build_method("c", options, Schedule(10, 1, 0))
+    retention = torch.tensor([0.0, 0.021, 0.3, 0.5, 0.8, 0.979, 1.0], dtype=torch.float64)
+    gradient = torch.tensor([5.0, -1.0, 2.0, -3.0, 0.5, 1.0, -5.0], dtype=torch.float64)
+    prior = stats.beta(0.7, 0.4)
+    wanted = [0.0]
+    for at, slope in zip(retention[1:-1].tolist(), gradient[1:-1].tolist()):
+        force = (prior.logpdf(at + 1e-7) - prior.logpdf(at - 1e-7)) / 2e-7
+        moved = at + 0.02 * (slope + 0.3 * force)
+        wanted.append(0.0 if moved <= 0.02 else 1.0 if moved >= 0.98 else moved)
+    found = method._update(retention, gradient, None)
+    assert wanted[1] == 0 and wanted[-1] == 1 and 0 < wanted[2] < wanted[4] < 1
+    np.testing.assert_allclose(found.numpy(), [*wanted, 1.0], atol=1e-6)
 
 
 def test_refusals():

@@ -29,7 +29,7 @@ def run(name, widths=(60, 40), target=0.25, epochs=10, steps=6, seed=0, **option
             method.after_step(net, epoch, step, optimiser, HELD_OUT)
             assert all(gate.multiplier is None for gate in net.gates), "nothing is dropped at random in training"
         history.append(list(net.widths))
-    method.finish(net, HELD_OUT.draw(None, 64)[0])
+    method.finish(net, HELD_OUT.draw(None, 64)[0], HELD_OUT)
     return net, method, history
 
 

@@ -64,7 +64,7 @@ def train(method, net, watch=lambda epoch, step: None):
             net.eval()
             method.after_step(net, epoch, step, optimiser, held_out)
             net.train()
-    method.finish(net, inputs)
+    method.finish(net, inputs, held_out)
 
 
 def test_the_ramp_is_the_published_one():

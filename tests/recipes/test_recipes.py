@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,9 @@ def test_ten_minutes_of_large_vocabulary_speech(tmp_path, corpora):
         "rtf.utterances=3",
     )
     options = common(tmp_path, *settings)
+    started = time.monotonic()
     run_sh("--conf", "conf/mini_librispeech_reduced.yaml", "--corpus-dir", str(tmp_path / "LibriSpeech"), *options)
+    assert time.monotonic() - started < 8 * 60, "too slow for every change"
     rows = results(tmp_path, "systems/every_3rd_frame")
     assert set(rows) == {"dense", "small_dense@0.25", "dropout_compaction@0.25"}
     for row in rows.values():

@@ -15,7 +15,8 @@ from dropasr.invocation import load
 from dropasr.options import REPOSITORY, parse
 from dropasr.report.results import row_hashes
 
-RECIPES = sorted(path.parent for path in (REPOSITORY / "recipes").glob("**/rows"))
+RECIPES = sorted(path.parent for path in (REPOSITORY / "recipes").glob("**/RESULTS.md"))
+"""By their pages: one whose rows are gone is found, too."""
 
 
 def without_corpus(command: str) -> list[str]:

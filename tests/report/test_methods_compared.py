@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dropasr.config import rows
 from dropasr.errors import MeasurementError
+from dropasr.paths import Paths
 from dropasr.report.build import build
 from dropasr.report.load import load_run
 from dropasr.report.pareto import SAME_TIME, front
@@ -78,9 +80,9 @@ def lines_of(text: str, heading: str) -> dict[str, list[str]]:
 
 def test_two_methods_are_no_comparison_and_three_are(tmp_path):
     few = make_compared(compact=["dropout_compaction", "svd"])
-    rows = make_results(few, load_run(few, make_run(tmp_path, few))).rows
-    assert not are_many(rows)
-    assert {(row.name, other.name) for row, other in pairs(rows)} == {
+    found = make_results(few, load_run(few, make_run(tmp_path, few))).rows
+    assert not are_many(found)
+    assert {(row.name, other.name) for row, other in pairs(found)} == {
         (f"{method}@{budget}", f"small_dense@{budget}") for method in ("dropout_compaction", "svd") for budget in (0.25, 0.125)
     }
     without = make_compared(compact=["svd", "dropnet", "norm_removal", "random_removal"])
@@ -89,12 +91,12 @@ def test_two_methods_are_no_comparison_and_three_are(tmp_path):
 
 def test_every_net_is_compared_with_dropout_compaction_of_its_size(tmp_path):
     config = make_compared()
-    rows = make_results(config, load_run(config, make_run(tmp_path, config))).rows
-    assert are_many(rows) and {row.name for row in subjects(rows)} == {"dropout_compaction@0.25", "dropout_compaction@0.125"}
+    found = make_results(config, load_run(config, make_run(tmp_path, config))).rows
+    assert are_many(found) and {row.name for row in subjects(found)} == {"dropout_compaction@0.25", "dropout_compaction@0.125"}
     at = {b: {f"{m}@{b}" for m in ("small_dense", "svd", "norm_removal", "dropnet")} for b in (0.25, 0.125)}
     expected = {(name, f"dropout_compaction@{budget}") for budget in at for name in at[budget]}
     expected |= {("dense", "dropout"), ("approximate_random_dropout", "dropout")}
-    assert {(row.name, other.name) for row, other in pairs(rows)} == expected
+    assert {(row.name, other.name) for row, other in pairs(found)} == expected
 
 
 def test_table_of_a_budget(tmp_path):
@@ -157,6 +159,27 @@ def test_full_size_and_learned_sizes(tmp_path):
     assert large["large dropout"][1:3] == ["–", "–"] and large["large dropout"][-2:] == ["50", "1.00"]
     learned = lines_of(text, "## Sizes as learned")
     assert learned["adaptive dropout published, size as learned"][:2] == ["20.0 %", "18.00 ± 0.00"]
+
+
+def test_training_is_compared_by_the_processor_where_all_nets_have_its_seconds(tmp_path):
+    folder, config = make_recipe(tmp_path, seeds=(1,)), make_compared()
+    assert "training s |" in page_again(folder)
+    nets = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1)
+    for row in rows(config):
+        own = 20.0 if row.name == "dropout" else 5.0
+        edit(nets.net(row.name) / "summary.json", lambda value, own=own: value.update(train_cpu_seconds=own))
+    for path in (folder / "rows").iterdir():
+        path.unlink()
+    finish(config, nets, folder)
+    found = lines_of(page_again(folder), "## At full size")
+    assert "training s (processor) |" in page(folder)
+    assert found["large dropout"][-2:] == ["20", "1.00"] and found["large dense"][-2:] == ["5", "0.25"]
+    assert lines_of(page(folder), "## At 1/8 of the multiply-adds")["dropnet 1/8"][-1] == "5"
+
+
+def page_again(folder: Path) -> str:
+    table(folder)
+    return page(folder)
 
 
 def test_missing_rows_stand_as_such(tmp_path):

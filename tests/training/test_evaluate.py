@@ -132,6 +132,50 @@ def test_evaluations_are_logged_before_test_is_decoded_and_counted_once(experime
     assert evaluations_on_test(experiment.paths.test_log, row="dense") == 3
 
 
+def test_a_killed_decoding_goes_on_after_its_last_part(experiment, here, monkeypatch):
+    monkeypatch.setattr(decode_parts, "PART_FRAMES", 100)
+    whole = experiment.decode()
+    parts, count = list(here), len(here)
+    shown = {row: (value["dev"], value["test"], value["extra"], value["tuning"]) for row, value in whole.items()}
+    for row in whole:
+        experiment.paths.scores(row).unlink()
+    for allowed in range(3, count, 5):  # killed again and again, and once in a part that is half on disk
+
+        def broken(config, paths, part, last=allowed):
+            if len(here) >= last:
+                raise MeasurementError("the power went away")
+            here.append(part)
+            return decode_parts.decode_part(config, paths, part)
+
+        if allowed == 3:
+            here.clear()
+        if allowed == 8:
+            damaged = sorted(experiment.paths.score_parts("dense").glob("*.json"))[0]
+            damaged.write_text(damaged.read_text(encoding="utf-8").replace("two", "one"), encoding="utf-8")
+        monkeypatch.setattr(evaluate, "decode_part", broken)
+        with pytest.raises(MeasurementError, match="power"):
+            experiment.decode()
+    monkeypatch.setattr(
+        evaluate, "decode_part", lambda config, paths, part: here.append(part) or decode_parts.decode_part(config, paths, part)
+    )
+    again = experiment.decode()
+    assert {row: (value["dev"], value["test"], value["extra"], value["tuning"]) for row, value in again.items()} == shown
+    assert len(here) == count + 1 and set(here) == set(parts)  # every part once, and the damaged one again
+    assert not experiment.paths.score_parts("dense").exists()
+
+
+def test_rules_for_transcripts_count_for_hypotheses_too(experiment):
+    config = experiment.config("corpus.text.remove_words=[B]", "corpus.text.case=upper")
+    stores = {split: FrameStore.open(experiment.paths.features(split)) for split in ("dev", "test", "noisy")}
+    evaluation = RowEvaluation(config, experiment.paths, rows(config)[0], "identity", stores, 1)
+    (part,) = evaluation.start()
+    ids = stores["dev"].ids
+    found = {name: ["b", "Two", "b"] for name in ids}
+    evaluation.done(part, dict.fromkeys(part.settings, found))
+    heard = {hypothesis for item in evaluation._tuned[part.settings[0]].utterances for hypothesis in item.hypothesis}
+    assert heard == {"TWO"}
+
+
 def test_rows_with_scores_are_left_alone(experiment, here, monkeypatch):
     told: list[str] = []
     monkeypatch.setattr(evaluate.logger, "info", told.append)
