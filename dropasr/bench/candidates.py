@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dropasr.config import Config
+from dropasr.config import Config, TextConfig
 from dropasr.data.features import log_mel, make_extractor
 from dropasr.data.store import FrameStore
+from dropasr.data.text import Normaliser
 from dropasr.decoding.search import Weights
 from dropasr.errors import MeasurementError, UsageError
 from dropasr.files import hash_of, read_json
@@ -35,12 +36,21 @@ class Candidate:
     """One exported net in one engine."""
 
     def __init__(
-        self, folder: Path, exported: Exported, engine: str, paths: Paths, searches: Searches, decoding: str, threads: int = 1
+        self,
+        folder: Path,
+        exported: Exported,
+        engine: str,
+        paths: Paths,
+        searches: Searches,
+        decoding: str,
+        rules: TextConfig,
+        threads: int = 1,
     ) -> None:
-        """`decoding`: a hash of what the words depend on beside the net and its engine."""
+        """`decoding`: a hash of what the words depend on beside the net and its engine; `rules` for transcripts, which words follow."""
         self.folder, self.exported, self.engine = folder, exported, engine
         self.name = f"{folder.name} · {engine}"
         self.net = load_engine(folder, engine, threads, exported)
+        self._normalise = Normaliser(rules)
         self._scores = read_json(paths.scores(exported.row)) if paths.scores(exported.row).exists() else {}
         weights = Weights(self._scores.get("lm_scale", 1.0), self._scores.get("insertion_penalty", 0.0))
         self.search = searches.get(weights)
@@ -71,7 +81,7 @@ class Candidate:
             frames = store.utterance(position).astype(np.float32) * std + mean
             scores = self.exported.spread(self.net.scores(frames, mean, std), len(frames))
             (hypothesis,) = self.search.decode([torch.from_numpy(scores)])
-            found[store.ids[position]] = hypothesis.words
+            found[store.ids[position]] = self._normalise.words(hypothesis.words)
         return found
 
     def result(self, store: FrameStore, positions: Sequence[int]) -> WerResult:
@@ -135,7 +145,7 @@ def candidates(
         for engine in engines or engine_names():
             reason = why_not(engine, exported)
             if reason is None or engines:
-                yield Candidate(folder, exported, engine, paths, searches, decoding, threads)
+                yield Candidate(folder, exported, engine, paths, searches, decoding, config.corpus.text, threads)
             else:
                 logger.info(f"{folder.name}: without engine {engine}: {reason}")
 

@@ -113,7 +113,7 @@ class _Systems:
         search = self._search(config, paths)
         # The graph may be one that was made beside the benchmarks, which stage 7 does not know.
         decoding = hash_of([decoding_identity(config, paths), self._graphs[paths.system, choose_backend(config.decode.backend)]])
-        candidate = Candidate(folder, self._exported[key], step.engine, paths, search, decoding)
+        candidate = Candidate(folder, self._exported[key], step.engine, paths, search, decoding, config.corpus.text)
         candidate.name = f"{step.cause}: {candidate.name}"
         return candidate
 

@@ -23,6 +23,7 @@ from dropasr.bench.rtf import Plan, check_load
 from dropasr.bench.ways import Way, load_way, provide_graph, ways_called, why_not
 from dropasr.config import Config
 from dropasr.data.store import FrameStore
+from dropasr.data.text import Normaliser
 from dropasr.decoding.likelihoods import load_log_prior, log_likelihoods
 from dropasr.decoding.search import Search, Weights, batches_by_frames, search_name
 from dropasr.errors import MeasurementError, StageError, UsageError
@@ -78,6 +79,7 @@ class _Row:
             raise StageError(f"{paths.scores(row)}: '{row}' was not decoded, so its scales are not known. Run: bash run.sh --stage 7.")
         figures = read_json(paths.scores(row))
         self.config, self.store = config, FrameStore.open(paths.features("dev"))
+        self._normalise = Normaliser(config.corpus.text)
         self.scale, self.weights = figures["acoustic_scale"], Weights(figures["lm_scale"], figures["insertion_penalty"])
         self._net, self._prior = load_net(paths.net(row)), load_log_prior(config, paths, row)
         self.identity = [net_identity(paths, row), self.scale, self.weights.lm_scale, self.weights.insertion_penalty]
@@ -89,7 +91,7 @@ class _Row:
 
     def errors(self, position: int, words: list[str]) -> int:
         """Wrong words, or characters where they are the headline."""
-        reference = self.store.texts[position]
+        reference, words = self.store.texts[position], self._normalise.words(words)
         if self.config.corpus.error_rate == "character":
             return character_errors(reference, words)[1]
         return score_utterance(self.store.ids[position], reference, words).errors

@@ -45,8 +45,9 @@ def compact(
     training = net.training
     net.eval()
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        noises = [group.gate.noise for group in groups]
         for group, scale in zip(groups, scales):
-            group.gate.multiplier = scale
+            group.gate.multiplier, group.gate.noise = scale, None
         if constants is not None:
             for group, constant in zip(groups, constants):
                 group.gate.multiplier = torch.where(constant, torch.ones_like(group.gate.multiplier), group.gate.multiplier)
@@ -67,6 +68,8 @@ def compact(
             for group in net.unit_groups():
                 group.gate.multiplier = None
         compacted = net(frames)
+        for group, noise in zip(net.unit_groups(), noises):
+            group.gate.noise = noise
     net.train(training)
     difference = float((masked - compacted).abs().max())
     largest = float(masked.abs().max())

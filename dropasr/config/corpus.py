@@ -26,6 +26,20 @@ class TextConfig(Options):
     split: Literal["words", "characters"] = "words"
     """`characters`: every character becomes a word, for languages written without spaces."""
 
+    @model_validator(mode="after")
+    def _says_the_same_twice(self) -> TextConfig:
+        # Transcripts, words of a lexicon and hypotheses may have been through the rules before.
+        for old, new in self.replace.items():
+            again = new
+            for one, other in self.replace.items():
+                again = again.replace(one, other)
+            if again != new:
+                raise ValueError(
+                    f"replace: {old!r} becomes {new!r}, which the rules turn into {again!r}; expected rules that say the same when they are"
+                    " applied twice. Give what is replaced more of its surroundings, such as the spaces around it, or change the order"
+                )
+        return self
+
     @field_serializer("replace", when_used="json")
     def _in_order(self, rules: dict[str, str]) -> Any:
         # Hashes of values do not see the order of a mapping's keys, and the rules apply one after the other.

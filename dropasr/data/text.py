@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 from dropasr.config import TextConfig
 
@@ -37,6 +38,10 @@ class Normaliser:
         if rules.split == "characters":
             words = [character for word in words for character in _characters(word)]
         return " ".join(words)
+
+    def words(self, words: Sequence[str]) -> list[str]:
+        """Normalise words that were found or said."""
+        return list(words) if self.rules == TextConfig() else self(" ".join(words)).split()
 
 
 def _characters(word: str) -> list[str]:

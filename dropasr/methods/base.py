@@ -151,7 +151,8 @@ class BaseMethod:
     def finish(self, net: AcousticModel, frames: Inputs, held_out: HeldOut) -> None:
         """Called after the last epoch: leave a net whose gates can be opened for good, and do what is done to a trained net.
 
-        `frames`: real inputs for a proof; `held_out` has more, with targets.
+        `frames`: real inputs for a proof; `held_out` has more, with targets, from the slice of train that `holds_out` keeps out of training
+        for as long as it says.
         """
         open_gates(net)
 

@@ -98,7 +98,8 @@ def _reading(results: RecipeResults) -> list[str]:
         "seeds names them. Seeds are averaged, not drawn: read the spread over seeds beside an interval.",
         "RTF: one thread, batch 1, warmed up, nets interleaved over the same utterances, sum of times over sum of durations. "
         "Intervals of speed-ups: bootstrap over utterances, seeds as further passes.",
-        "Training: one thread, median over seeds; seconds by the clock, beside whatever else ran, where the column does not say processor.",
+        "Training: one thread, median over seeds, without that of a teacher; by the clock, beside whatever else ran, where the column does "
+        "not say processor.",
         "No loss: the upper end of the difference is at most +5 % of the reference's error rate or +0.5, whichever is larger. Better: the "
         "interval excludes 0. Faster: the whole interval lies above the bound. A tie is called a tie.",
         f"Claims are made on test sets of at least {MIN_WORDS} words; evidence of fewer than {MIN_SEEDS} seeds says so.",

@@ -108,9 +108,9 @@ class Row(SplitFigures):
     speedup: Speedup
     """Speed against the reference row; in a recipe, seeds are further passes."""
     train_seconds: float
-    """Seconds of training by the clock; in a recipe, the median over seeds."""
+    """Seconds of training by the clock, without those of its teacher; in a recipe, the median over seeds."""
     train_cpu_seconds: Union[float, None] = None
-    """The same of the processor, one thread: what else runs hardly counts. Null for nets trained before it was measured."""
+    """The same of the processor: waiting for other work does not count. Null for nets trained before it was measured."""
     epochs: int
     """Epochs of training, a shared start included."""
     config_hash: str

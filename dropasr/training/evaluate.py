@@ -7,12 +7,13 @@ processes, so that one net keeps all of them busy too.
 from __future__ import annotations
 
 import heapq
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
 import dropasr
 from dropasr import workers
-from dropasr.config import Config, Row, rows
+from dropasr.config import Config, Row, TextConfig, rows
 from dropasr.data.store import FrameStore
 from dropasr.decoding.graphs import provide_own_graph
 from dropasr.decoding.likelihoods import prior_path
@@ -46,8 +47,9 @@ def decoding_identity(config: Config, paths: Paths) -> str:
             "training": [config.train.criterion, config.train.frame_subsampling],
             "files": {f"{path.parent.name}/{path.name}": sha256_file(path) for path in files if path.exists()},
             "dropasr": dropasr.__version__,
-            # What chose the scales; left out where it is the usual one.
+            # What errors are counted in, and by which rules; left out where it is the usual.
             **({"error_rate": config.corpus.error_rate} if config.corpus.error_rate != "word" else {}),
+            **({"text": config.corpus.text.model_dump(mode="json")} if config.corpus.text != TextConfig() else {}),
         }
     )
 
@@ -106,8 +108,10 @@ def decode(config: Config, paths: Paths, nj: int) -> None:
         return
     for row in missing:
         paths.scores(row.name).unlink(missing_ok=True)
+    for row in scored:
+        shutil.rmtree(paths.score_parts(row.name), ignore_errors=True)  # killed between the scores and this
     stores = {split: FrameStore.open(paths.features(split)) for split in ("dev", *evaluation_sets(config))}
-    evaluations = [RowEvaluation(config, paths, row, identity, stores, -(-nj // len(missing))) for row in missing]
+    evaluations = [RowEvaluation(config, paths, row, identity, stores, nj) for row in missing]
     with workers.pool(nj) as pool:
         for _ in progress(_drive(config, paths, evaluations, pool, nj), "decoding", sum(item.total for item in evaluations)):
             pass

@@ -31,6 +31,11 @@ def net_identity(paths: Paths, row: str) -> str:
     return read_json(paths.net(row) / "summary.json")["config_hash"]
 
 
+def net_sha256(paths: Paths, row: str) -> str:
+    """Hash of the weights of a row's net."""
+    return read_json(paths.net(row) / "model.json")["sha256"]
+
+
 def _figures(result: WerResult, store: FrameStore) -> dict[str, Any]:
     speakers = dict(zip(store.ids, store.speakers))
     utterances = []
@@ -61,7 +66,7 @@ class RowEvaluation:
 
     def __init__(self, config: Config, paths: Paths, row: Row, identity: str, stores: dict[str, FrameStore], least: int) -> None:
         self.config, self.paths, self.row, self.identity = config, paths, row, identity
-        self.kept = KeptParts(paths.score_parts(row.name), hash_of([net_identity(paths, row.name), identity]))
+        self.kept = KeptParts(paths.score_parts(row.name), hash_of([net_identity(paths, row.name), net_sha256(paths, row.name), identity]))
         self._stores = stores
         self._normalise = Normaliser(config.corpus.text)
         self._divided = {split: divide(store, least) for split, store in stores.items()}
@@ -138,7 +143,7 @@ class RowEvaluation:
 
     def _score(self, split: str, setting: Setting) -> WerResult:
         store = self._stores[split]
-        words = {name: self._normalise(" ".join(found)).split() for name, found in self._found[split][setting].items()}
+        words = {name: self._normalise.words(found) for name, found in self._found[split][setting].items()}
         return score(dict(zip(store.ids, store.texts)), words)
 
     def _errors(self, result: WerResult) -> int:

@@ -31,6 +31,14 @@ def test_rules_by_hand(rules: dict, text: str, expected: str) -> None:
     assert Normaliser(TextConfig(**rules))(text) == expected
 
 
+def test_rules_that_say_something_else_when_applied_twice_are_refused() -> None:
+    with pytest.raises(ValueError, match="'OK' becomes 'OKAY', which the rules turn into 'OKAYAY'"):
+        TextConfig(replace={"OK": "OKAY"})
+    with pytest.raises(ValueError, match="'b' becomes 'a', which the rules turn into 'b'"):
+        TextConfig(replace={"b": "a", "a": "b"})
+    assert Normaliser(TextConfig(replace={" OK ": " OKAY "})).words(["IT", "IS", "OK", "NOW"]) == ["IT", "IS", "OKAY", "NOW"]
+
+
 @given(st.text(max_size=40))
 def test_without_rules_only_white_space_changes(text: str) -> None:
     assert Normaliser(TextConfig())(text).split() == text.split()
