@@ -31,11 +31,6 @@ def net_identity(paths: Paths, row: str) -> str:
     return read_json(paths.net(row) / "summary.json")["config_hash"]
 
 
-def net_sha256(paths: Paths, row: str) -> str:
-    """Hash of the weights of a row's net."""
-    return read_json(paths.net(row) / "model.json")["sha256"]
-
-
 def _figures(result: WerResult, store: FrameStore) -> dict[str, Any]:
     speakers = dict(zip(store.ids, store.speakers))
     utterances = []
@@ -66,7 +61,8 @@ class RowEvaluation:
 
     def __init__(self, config: Config, paths: Paths, row: Row, identity: str, stores: dict[str, FrameStore], least: int) -> None:
         self.config, self.paths, self.row, self.identity = config, paths, row, identity
-        self.kept = KeptParts(paths.score_parts(row.name), hash_of([net_identity(paths, row.name), net_sha256(paths, row.name), identity]))
+        weights = read_json(paths.net(row.name) / "model.json")["sha256"]
+        self.kept = KeptParts(paths.score_parts(row.name), hash_of([weights, identity]))
         self._stores = stores
         self._normalise = Normaliser(config.corpus.text)
         self._divided = {split: divide(store, least) for split, store in stores.items()}

@@ -157,6 +157,14 @@ def test_what_was_measured_is_kept(exported: Exported, tmp_path: Path, monkeypat
         write_json(scores, before)
 
 
+def test_rules_for_transcripts_count_for_what_was_found(exported: Exported):
+    corpus = exported.config.corpus
+    rules = corpus.model_copy(update={"text": corpus.text.model_copy(update={"remove_words": ["<noise>"]})})
+    for config, wrong in ((exported.config, 1), (exported.config.model_copy(update={"corpus": rules}), 0)):
+        row = search._Row(config, exported.paths, "dense")
+        assert row.errors(0, ["<noise>", *row.store.texts[0]]) == wrong
+
+
 def test_what_cannot_be_tuned(exported: Exported, tmp_path: Path):
     with pytest.raises(UsageError, match="did you mean 'kaldi'"):
         ways_called(["kalid"])

@@ -40,6 +40,7 @@ def test_a_method_in_phases_has_rates_of_its_own(tmp_path):
     trainer.run(lambda figures: seen.append({name: value.clone() for name, value in trainer.net.state_dict().items()}))
     same = [all(torch.equal(state[name], before[name]) for name in before) for state in seen]
     assert same == [True, True, False, False, False]
+    assert all(0 < figures["cpu_seconds"] <= 1.1 * figures["seconds"] + 0.05 for figures in trainer.history), "one thread"
     steps = trainer.method.schedule.steps_per_epoch
     usual = [learning_rate(trainer.config, (epoch + (steps - 1) / steps) / 5) for epoch in range(5)]
     factors = [0.0, 0.0, 1.0, 1.0, 0.1]
