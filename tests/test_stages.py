@@ -195,9 +195,9 @@ def test_the_dictionary_of_a_package_counts_by_content(experiment: Experiment, c
 
 
 def test_the_order_of_replacements_counts(experiment: Experiment, calls: list[str]):
-    experiment.run("corpus.text.replace={a: b, b: c}")
-    assert experiment.to_do("corpus.text.replace={a: b, b: c}") == []
-    assert experiment.to_do("corpus.text.replace={b: c, a: b}")[0] == 1
+    experiment.run("corpus.text.replace={ab: c, a: d}")
+    assert experiment.to_do("corpus.text.replace={ab: c, a: d}") == []
+    assert experiment.to_do("corpus.text.replace={a: d, ab: c}")[0] == 1
 
 
 def test_a_new_recording_in_the_corpus_folder_redoes_all(experiment: Experiment, calls: list[str], tmp_path: Path):
