@@ -136,6 +136,13 @@ def main_section(run: Run, results: Results) -> Iterator[Block]:
         edge = [label(net.row) for net in run.nets if at_edge(net, index)]
         if edge:
             yield Text(f"The best of decode.{option} lies at the edge of those tried, so a better one may lie beyond: {', '.join(edge)}.")
+    short = [label(net.row) for net in run.nets if leaves_words_out(net)]
+    weighed = run.criterion == "frames" or "hlg" in results.system  # else there is no language model to weigh words against
+    if short and weighed:
+        yield Text(
+            f"Most errors on dev are words left out: {', '.join(short)}. Costs of a word below 0, tried on dev, may give them back:"
+            ' --set "decode.insertion_penalties=[-6,-4,-2,0]" (search with k2).'
+        )
 
 
 def at_edge(net: Net, index: int = 0) -> bool:
@@ -143,6 +150,12 @@ def at_edge(net: Net, index: int = 0) -> bool:
     tried = sorted({setting[index] for setting in net.scores.tuning})
     chosen = (net.scores.acoustic_scale, net.scores.lm_scale, net.scores.insertion_penalty)[index]
     return len(tried) > 1 and chosen in (tried[0], tried[-1])
+
+
+def leaves_words_out(net: Net) -> bool:
+    """Whether more than half of the errors on dev are deletions, at least a tenth of the words, though no word cost less than nothing."""
+    dev = net.scores.dev
+    return net.scores.insertion_penalty >= 0 and 2 * dev.deletions > dev.errors and 10 * dev.deletions >= dev.words
 
 
 def corpus_section(run: Run) -> Iterator[Block]:

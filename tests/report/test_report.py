@@ -14,7 +14,7 @@ from dropasr.errors import DataError, MeasurementError, StageError
 from dropasr.report.build import build
 from dropasr.report.load import load_run
 from dropasr.report.schema import check_results
-from dropasr.report.sections import at_edge, cautions, headline
+from dropasr.report.sections import at_edge, cautions, headline, leaves_words_out
 from dropasr.report.tables import count, short_units, terminal_table, units
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -147,6 +147,24 @@ def test_scale_at_the_edge_of_those_tried_is_told(run):
     edit(run[1].scores(COMPACT), lambda value: value["tuning"].extend([[0.3, 1.0, 0.0, 50.0], [0.2, 1.0, -1.0, 50.0]]))
     net = next(net for net in load_run(*run).nets if net.name == COMPACT)
     assert not at_edge(net) and at_edge(net, 2)
+
+
+@pytest.mark.parametrize(
+    ("deleted", "inserted", "penalty", "told"), [(60, 10, 0.0, True), (60, 70, 0.0, False), (15, 0, 0.0, False), (60, 10, -4.0, False)]
+)
+def test_words_left_out_are_told(run, deleted, inserted, penalty, told):
+    def worsen(value):
+        dev = value["dev"]
+        counts = {"sub": 0, "del": deleted, "ins": inserted}
+        for item in dev["utterances"]:
+            item.update({"sub": 0, "del": 0, "ins": 0})
+        dev["utterances"][0].update(counts)
+        dev.update({**counts, "errors": deleted + inserted, "wer": (deleted + inserted) / dev["words"] * 100})
+        value["insertion_penalty"] = penalty
+
+    assert not any(leaves_words_out(net) for net in load_run(*run).nets)
+    edit(run[1].scores(COMPACT), worsen)
+    assert leaves_words_out(next(net for net in load_run(*run).nets if net.name == COMPACT)) is told
 
 
 def test_one_speaker_is_said(tmp_path):
