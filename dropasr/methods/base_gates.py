@@ -132,6 +132,7 @@ class LearnedGates(GradualRemoval):
     """Logits are `stretch` times `learner.values` plus `shifts`; `scales` hold the gates of the test-time net when units are removed."""
 
     own_schedule = True
+    ranks_inputs = True
     stretch = 1.0
     """How fast logits move with what is learned."""
     limit = float("inf")

@@ -33,6 +33,9 @@ class RemovalOptions(CommonOptions):
     reconstruction_frames: int = Field(default=0, ge=0)
     """Frames of the held-out slice of train by which, at every removal, the units that stay take over what those that leave gave the
     layers above; 0: they take over nothing."""
+    input_power: float = Field(default=0.0, ge=0, le=1)
+    """Inputs, single features of the spliced frames, leave, too, as units do: with a budget as many as leave the share of the hidden units
+    raised to this power. 0: all inputs stay. Feed-forward nets only (an extension of ours)."""
 
 
 class GradualRemoval(BaseMethod):
@@ -42,9 +45,17 @@ class GradualRemoval(BaseMethod):
     """
 
     makes_smaller = True
+    ranks_inputs = False
+    """Whether what the method says of units can be said of inputs."""
 
     @classmethod
     def check(cls, options: Any, net: AcousticModel, teacher: Any = None) -> None:
+        if options.input_power and not (cls.ranks_inputs and net.can_drop_inputs):
+            who = "this method ranks hidden units alone" if net.can_drop_inputs else "a net of this kind reads all its inputs"
+            raise ConfigError(
+                f"{options.method}: input_power {options.input_power:g}: {who}. Set it to 0, or train a feed-forward net with "
+                "online_compaction, dropout_compaction or norm_removal."
+            )
         if options.reconstruction_frames and getattr(net, "layer_norm", False):
             raise ConfigError(
                 f"{options.method}: reconstruction_frames {options.reconstruction_frames} with model.layer_norm: what the layers above "
@@ -89,12 +100,15 @@ class GradualRemoval(BaseMethod):
 
     def begin_removal(self, net: AcousticModel, trained: bool) -> None:
         """Called once, at `start`; `trained`: the net has learnt by then."""
+        if self.options.input_power:
+            net.gate_inputs()
         self.scales = [torch.ones(width) for width in net.widths]
         self.initial_units = list(net.widths)
         if self.meets_budget:
             macs, widths = float(self.schedule.target_macs), self.schedule.target_widths
             units, multiple = self.options.min_units, self.options.width_multiple
-            self.targets = list(widths) if widths else widths_for_budget(net, macs, None, units, multiple)
+            powers = [self.options.input_power if group.name == "inputs" else 1.0 for group in net.unit_groups()]
+            self.targets = list(widths) if widths else widths_for_budget(net, macs, None, units, multiple, powers=powers)
         self.phase = "learning"
 
     def run_pass(self, net: AcousticModel, number: int, time: float, held_out: HeldOut) -> None:
@@ -149,8 +163,13 @@ class GradualRemoval(BaseMethod):
             self._reconstruct(net, scales, held_out)
         self._remove(net, optimiser, held_out, fold=decided)
         if decided:
-            self.phase = "after"
+            self._end(net)
         self.training_mode(net, epoch)
+
+    def _end(self, net: AcousticModel) -> None:
+        self.phase = "after"
+        if self.options.input_power:
+            net.open_inputs()
 
     def _reconstruct(self, net: AcousticModel, before: list[torch.Tensor], held_out: HeldOut) -> None:
         """Let the units whose scale is not 0 take over from those that had one `before` this step, one layer after the other."""
@@ -179,9 +198,9 @@ class GradualRemoval(BaseMethod):
         )
 
     def note_histogram(self, epochs: float) -> None:
-        """Note the scales of all units that the net had at the start; those that left stay in the first bin."""
-        layers = []
-        for scales, units in zip(self.scales, self.initial_units):
+        """Note the scales of all hidden units that the net had at the start; those that left stay in the first bin."""
+        layers, first = [], bool(self.options.input_power)
+        for scales, units in list(zip(self.scales, self.initial_units))[first:]:
             counts = torch.histc(scales, bins=20, min=0, max=1).int().tolist()
             counts[0] += units - scales.numel()
             layers.append({"counts": counts, "kept": int((scales > 0).sum()), "total": units})
@@ -190,7 +209,7 @@ class GradualRemoval(BaseMethod):
     def finish(self, net: AcousticModel, frames: Inputs, held_out: HeldOut) -> None:
         if self.phase == "learning":
             self.report.proofs.append(compact(net, self.scales, frames, fold=True))
-            self.phase = "after"
+            self._end(net)
         open_gates(net)
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -64,6 +64,8 @@ class MethodOptions(RemovalOptions):
 class Method(GradualRemoval):
     """`scales` are the retention probabilities, one tensor per group of units."""
 
+    ranks_inputs = True
+
     @classmethod
     def learns_units(cls, options: MethodOptions) -> bool:
         return options.estimator != "random"

@@ -16,5 +16,7 @@ class MethodOptions(RemovalOptions):
 class Method(RankedRemoval):
     """The unit with the smallest outgoing norm leaves first."""
 
+    ranks_inputs = True
+
     def ranks(self, net: AcousticModel) -> list[torch.Tensor]:
         return [unit_norms(group, makes=False, reads=True) for group in net.unit_groups()]

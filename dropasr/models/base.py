@@ -52,6 +52,8 @@ class AcousticModel(nn.Module):
     """Frames that a step has logits for: `step`, or one."""
     knows_patterns: bool = False
     """Whether the net computes, where a gate has a `pattern`, only the units that are there."""
+    can_drop_inputs: bool = False
+    """Whether `gate_inputs` can make its inputs a group of units, which methods may then remove, and `open_inputs` end that."""
 
     @property
     def dims(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ class AcousticModel(nn.Module):
         raise NotImplementedError
 
     def unit_groups(self) -> list[UnitGroup]:
-        """Groups of hidden units that surgery may remove, input side first."""
+        """Groups of units that surgery may remove, input side first: the hidden ones, and before them the inputs where they have a gate."""
         raise NotImplementedError
 
     def resized(self, keep: dict[str, torch.Tensor]) -> None:
@@ -117,19 +119,23 @@ def widths_for_budget(
     min_units: int = 1,
     multiple: int = 1,
     together: Sequence[int] | None = None,
+    powers: Sequence[float] | None = None,
 ) -> list[int]:
     """Widths proportional to `shapes` (default: the net's own widths) whose multiply-adds per frame come closest to `target_macs`.
 
     Bisection on the common factor; afterwards each group, the widest first, gets one unit more where that comes closer. `multiple`: widths
-    are multiples of it, but for groups that stay whole; `together`: a number per group, and groups of one number get units together.
+    are multiples of it, but for groups that stay whole; `together`: a number per group, and groups of one number get units together;
+    `powers`: what the common factor is raised to, per group, by default 1.
     """
     full = net.widths
     shapes = list(shapes) if shapes is not None else [float(width) for width in full]
     together = list(range(len(full))) if together is None else together
+    powers = [1.0] * len(full) if powers is None else powers
     least = -(-min_units // multiple) * multiple
 
     def scaled(factor: float) -> list[int]:
-        return [max(min(least, width), min(width, int(factor * shape) // multiple * multiple)) for width, shape in zip(full, shapes)]
+        wanted = [int(factor**power * shape) for shape, power in zip(shapes, powers)]
+        return [max(min(least, width), min(width, units // multiple * multiple)) for width, units in zip(full, wanted)]
 
     low, high = 0.0, max(width / max(shape, 1e-9) for width, shape in zip(full, shapes)) + 1.0
     for _ in range(60):

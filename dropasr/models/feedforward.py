@@ -40,44 +40,47 @@ class ModelOptions(Options):
 
 
 class FeedForward(AcousticModel):
-    """`h_l = gate_l(norm_l(a(W_l h_{l-1} + b_l)))`, logits `W h_L + b`. `channels`: the input features that the net reads.
+    """`h_l = gate_l(norm_l(a(W_l h_{l-1} + b_l)))`, logits `W h_L + b`.
 
-    `ranks`: of each matrix, that of the output last, the rank of the two that stand in its place (`W = U V`), or 0 where it is whole.
+    `inputs`: which entries of the spliced frames, `frame * num_features + feature`, the net reads; None: all. `gated_inputs`: they are a
+    group of units, too, the first one, whose gate stands before the first matrix. `ranks`: of each matrix, that of the output last, the
+    rank of the two that stand in its place (`W = U V`), or 0 where it is whole.
     """
 
     knows_patterns = True
+    can_drop_inputs = True
 
     def __init__(
         self,
-        channels: Sequence[int],
+        num_features: int,
         context: tuple[int, int],
         widths: Sequence[int],
         num_outputs: int,
         activation: str = "relu",
         batch_norm: bool = False,
-        num_features: int | None = None,
         ranks: Sequence[int] | None = None,
+        inputs: Sequence[int] | None = None,
+        gated_inputs: bool = False,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ConfigError(f"model.activation: there is no activation '{activation}'{nearest(str(activation), list(ACTIVATIONS))}.")
-        self.channels = list(channels)
-        self.num_features = num_features if num_features is not None else len(self.channels)
+        self.num_features = num_features
         self._context = tuple(context)
+        self._read: torch.Tensor | None = None if inputs is None else torch.tensor(list(inputs))
+        self.input_gate = Gate(self._num_inputs) if gated_inputs else None
         self.num_outputs = num_outputs
         self.activation = activation
         self.batch_norm = batch_norm
-        inputs = [len(self.channels) * self._frames, *widths]
-        self.ranks = [0] * len(inputs) if ranks is None else list(ranks)
-        if len(self.ranks) != len(inputs):
-            raise ConfigError(f"ranks: expected one for each of the {len(inputs)} matrices, found {len(self.ranks)}.")
-        layers = [_layer(*sizes) for sizes in zip(inputs, [*widths, num_outputs], self.ranks)]
+        below = [self._num_inputs, *widths]
+        self.ranks = [0] * len(below) if ranks is None else list(ranks)
+        if len(self.ranks) != len(below):
+            raise ConfigError(f"ranks: expected one for each of the {len(below)} matrices, found {len(self.ranks)}.")
+        layers = [_layer(*sizes) for sizes in zip(below, [*widths, num_outputs], self.ranks)]
         self.hidden = nn.ModuleList(layers[:-1])
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) if batch_norm else nn.Identity() for width in widths)
         self.gates = nn.ModuleList(Gate(width) for width in widths)
         self.output = layers[-1]
-        self._select: torch.Tensor | None = None
-        self._update_selection()
         for layer in self.hidden:
             last = parts_of(layer)[-1]
             nn.init.kaiming_normal_(last.weight, nonlinearity="relu") if activation == "relu" else nn.init.xavier_normal_(last.weight)
@@ -86,26 +89,35 @@ class FeedForward(AcousticModel):
         nn.init.zeros_(parts_of(self.output)[-1].bias)
 
     @property
-    def _frames(self) -> int:
-        return self._context[0] + 1 + self._context[1]
+    def inputs(self) -> list[int] | None:
+        """The entries of the spliced frames that the net reads, or None: all."""
+        return None if self._read is None else self._read.tolist()
 
-    def _update_selection(self) -> None:
-        everything = self.channels == list(range(self.num_features))
-        columns = [frame * self.num_features + channel for frame in range(self._frames) for channel in self.channels]
-        self._select = None if everything else torch.tensor(columns)
+    @property
+    def _num_inputs(self) -> int:
+        return self.num_features * (self._context[0] + 1 + self._context[1]) if self._read is None else len(self._read)
+
+    def gate_inputs(self) -> None:
+        """Make the inputs a group of units that may be removed; `open_inputs` ends it."""
+        self.input_gate = Gate(self._num_inputs)
+
+    def open_inputs(self) -> None:
+        """Let the inputs that are left be inputs again, and no group of units."""
+        self.input_gate = None
 
     @property
     def dims(self) -> dict[str, Any]:
         return {
             "model": "feedforward",
-            "channels": self.channels,
             "num_features": self.num_features,
             "context": list(self._context),
-            "widths": self.widths,
+            "widths": [gate.width for gate in self.gates],
             "num_outputs": self.num_outputs,
             "activation": self.activation,
             "batch_norm": self.batch_norm,
             **({"ranks": self.ranks} if any(self.ranks) else {}),
+            **({} if self._read is None else {"inputs": self.inputs}),
+            **({} if self.input_gate is None else {"gated_inputs": True}),
         }
 
     @property
@@ -117,7 +129,11 @@ class FeedForward(AcousticModel):
 
     def _hidden(self, spliced: torch.Tensor, found: list[torch.Tensor] | None = None) -> torch.Tensor:
         """What the output layer reads; `found` is given the activations of all layers, before their gates."""
-        units = spliced if self._select is None else spliced[:, self._select]
+        units = spliced if self._read is None else spliced.index_select(1, self._read)
+        if self.input_gate is not None:
+            if found is not None:
+                found.append(units)
+            units = self.input_gate(units)
         below: tuple[Gate, ...] = ()
         for index, (layer, gate) in enumerate(zip(self.hidden, self.gates)):
             units = self._units(index, linear(layer, units, below, gate))
@@ -140,6 +156,9 @@ class FeedForward(AcousticModel):
 
     def unit_groups(self) -> list[UnitGroup]:
         groups = []
+        if self.input_gate is not None:
+            read = Slice(parts_of(self.hidden[0])[0], "weight", 1, consumer=True)
+            groups.append(UnitGroup("inputs", self.input_gate, [read]))
         for index, gate in enumerate(self.gates):
             above = self.hidden[index + 1] if index + 1 < len(self.hidden) else self.output
             last = parts_of(self.hidden[index])[-1]
@@ -150,15 +169,9 @@ class FeedForward(AcousticModel):
             groups.append(UnitGroup(f"hidden{index}", gate, slices))
         return groups
 
-    def input_group(self) -> UnitGroup:
-        """The input channels as a group: removing one removes its column of every spliced frame."""
-        first = parts_of(self.hidden[0])[0]
-        return UnitGroup("input", Gate(len(self.channels)), [Slice(first, "weight", 1, blocks=self._frames, consumer=True)])
-
     def resized(self, keep: dict[str, torch.Tensor]) -> None:
-        if "input" in keep:
-            self.channels = [self.channels[index] for index in keep["input"].tolist()]
-            self._update_selection()
+        if "inputs" in keep:
+            self._read = keep["inputs"] if self._read is None else self._read[keep["inputs"]]
         for layer in [*self.hidden, self.output]:
             for part in parts_of(layer):
                 part.out_features, part.in_features = part.weight.shape
@@ -167,12 +180,18 @@ class FeedForward(AcousticModel):
                 norm.num_features = norm.weight.shape[0]
 
     def macs_per_frame(self, widths: Sequence[int] | None = None) -> int:
-        sizes = [len(self.channels) * self._frames, *(self.widths if widths is None else widths), self.num_outputs]
+        sizes = [*(self.widths if widths is None else widths), self.num_outputs]
+        if self.input_gate is None:
+            sizes = [self._num_inputs, *sizes]
         shapes = zip(sizes, sizes[1:], self.ranks)
         return sum(rank * (below + above) if rank else below * above for below, above, rank in shapes)
 
     def with_widths(self, widths: Sequence[int]) -> FeedForward:
-        return from_dims({**self.dims, "widths": list(widths)})
+        dims = self.dims
+        if self.input_gate is not None:
+            number, *widths = widths
+            dims["inputs"] = (list(range(self._num_inputs)) if self._read is None else self.inputs)[:number]
+        return from_dims({**dims, "widths": list(widths)})
 
 
 def _layer(inputs: int, outputs: int, rank: int) -> nn.Module:
@@ -185,18 +204,10 @@ def build(options: ModelOptions, num_features: int, num_outputs: int) -> FeedFor
     """A randomly initialised net for `num_features` log-mel channels and `num_outputs` output units."""
     widths = [options.width] * options.layers
     context = (options.left_context, options.right_context)
-    return FeedForward(range(num_features), context, widths, num_outputs, options.activation, options.batch_norm)
+    return FeedForward(num_features, context, widths, num_outputs, options.activation, options.batch_norm)
 
 
 def from_dims(dims: dict[str, Any]) -> FeedForward:
     """The net that `FeedForward.dims` describes, randomly initialised."""
-    return FeedForward(
-        dims["channels"],
-        tuple(dims["context"]),
-        dims["widths"],
-        dims["num_outputs"],
-        dims["activation"],
-        dims["batch_norm"],
-        dims["num_features"],
-        dims.get("ranks"),
-    )
+    own = {key: value for key, value in dims.items() if key not in ("model", "channels")}  # older nets named the features that they read
+    return FeedForward(**{**own, "context": tuple(dims["context"])})

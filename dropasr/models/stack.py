@@ -37,6 +37,7 @@ class Stack(FeedForward):
     """
 
     knows_patterns = False
+    can_drop_inputs = False
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Stack(FeedForward):
         input_norm: Union[Norm, None] = None,
         end: Union[str, None] = None,
     ) -> None:
-        super().__init__(range(num_inputs), (0, 0), widths, num_outputs)
+        super().__init__(num_inputs, (0, 0), widths, num_outputs)
         self.steps, self.end = [list(own) for own in steps], end
         self.norms = nn.ModuleList(_norm(width, norm) for width, norm in zip(widths, norms, strict=True))
         self.input_norm = _norm(num_inputs, input_norm)

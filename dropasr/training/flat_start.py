@@ -74,8 +74,7 @@ class FlatStart:
         """
         torch.manual_seed(SEED)
         config, store = self.config.align, self.train.store
-        bins = range(self.config.features.num_mel_bins)
-        net = FeedForward(bins, (5, 5), [config.width] * config.layers, state.units.num_units)
+        net = FeedForward(self.config.features.num_mel_bins, (5, 5), [config.width] * config.layers, state.units.num_units)
         options = TrainConfig(epochs=config.epochs, batch_size=256, learning_rate=0.05, final_learning_rate=0.1, constant_share=0.4)
         copied, chosen = store.frames.nbytes <= MAX_COPY_BYTES, np.array(self.train.labelled(state.train))
         parts = round(len(chosen) / len(self.train.originals))

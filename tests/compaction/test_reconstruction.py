@@ -32,7 +32,7 @@ def exact(monkeypatch):
 
 def feedforward(activation: str = "relu", batch_norm: bool = False) -> tuple[FeedForward, torch.Tensor]:
     torch.manual_seed(3)
-    net = FeedForward(range(6), (1, 1), [9, 7], 5, activation, batch_norm).double().eval()
+    net = FeedForward(6, (1, 1), [9, 7], 5, activation, batch_norm).double().eval()
     for layer in net.hidden:
         torch.nn.init.normal_(layer.bias)
     return net, torch.randn(400, 18, dtype=torch.float64)

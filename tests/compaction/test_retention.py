@@ -30,7 +30,7 @@ WIDTHS = [5, 4]
 @pytest.fixture()
 def problem():
     torch.manual_seed(3)
-    net = FeedForward(range(6), (0, 0), WIDTHS, 3).double().eval()
+    net = FeedForward(6, (0, 0), WIDTHS, 3).double().eval()
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.standard_normal((6, 6)))
     with torch.no_grad():

@@ -17,7 +17,7 @@ from dropasr.models.lstm import Lstm
 def case(recurrent: bool):
     torch.manual_seed(0)
     if not recurrent:
-        return FeedForward(range(5), (0, 0), [6, 7], 4).eval(), torch.randn(40, 5), torch.randint(0, 4, (40,))
+        return FeedForward(5, (0, 0), [6, 7], 4).eval(), torch.randn(40, 5), torch.randint(0, 4, (40,))
     return Lstm(5, [6, 7], 4).eval(), Chunks(torch.randn(4, 10, 5), torch.full((4,), 10), torch.arange(40)), torch.randint(0, 4, (40,))
 
 

@@ -24,7 +24,7 @@ FRAMES, TOKENS = [5, 7, 6], [[1, 2], [2, 2, 1], [1]]
 @pytest.fixture()
 def problem():
     torch.manual_seed(3)
-    net = FeedForward(range(6), (0, 0), WIDTHS, 3).double().eval()
+    net = FeedForward(6, (0, 0), WIDTHS, 3).double().eval()
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.standard_normal((sum(FRAMES), 6)))
     lengths = torch.tensor([len(tokens) for tokens in TOKENS])

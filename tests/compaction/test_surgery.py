@@ -18,7 +18,7 @@ from dropasr.models.feedforward import FeedForward
 
 def make_net(features, context, widths, outputs, activation, batch_norm, seed, dtype=torch.float64):
     torch.manual_seed(seed)
-    net = FeedForward(range(features), context, widths, outputs, activation, batch_norm).to(dtype)
+    net = FeedForward(features, context, widths, outputs, activation, batch_norm).to(dtype)
     for norm in net.norms:
         if batch_norm:
             norm.running_mean.normal_()
@@ -79,21 +79,28 @@ def test_masked_and_compacted_net_agree(shape, fold, fractional):
 
 @settings(max_examples=25, deadline=None)
 @given(shape=shapes, seed=st.integers(0, 1000))
-def test_removed_input_channels_leave_every_spliced_frame(shape, seed):
+def test_removed_inputs_are_read_as_zero_and_no_longer_computed(shape, seed):
     net = make_net(**shape)
-    features, frames = shape["features"], sum(shape["context"]) + 1
+    size = shape["features"] * (sum(shape["context"]) + 1)
     rng = np.random.default_rng(seed)
-    kept = np.sort(rng.permutation(features)[: rng.integers(1, features + 1)])
-    inputs = torch.from_numpy(rng.standard_normal((5, frames * features)))
-    zeroed = inputs.reshape(5, frames, features).clone()
-    zeroed[:, :, [channel for channel in range(features) if channel not in kept]] = 0
+    kept = np.sort(rng.permutation(size)[: rng.integers(1, size + 1)])
+    inputs = torch.from_numpy(rng.standard_normal((5, size)))
+    zeroed = torch.zeros_like(inputs)
+    zeroed[:, kept] = inputs[:, kept]
     ones = [torch.ones(width, dtype=torch.float64) for width in shape["widths"]]
-    expected = numpy_logits(net, zeroed.reshape(5, -1), ones)
-    remove_units(net, {"input": torch.from_numpy(kept)}, groups=[net.input_group()])
+    expected = numpy_logits(net, zeroed, ones)
+    full = net.macs_per_frame()
+    net.gate_inputs()
+    assert net.macs_per_frame() == full and net.widths == [size, *shape["widths"]]
+    # In two steps, as during training: some that leave first, then the others.
+    first = np.union1d(kept, rng.permutation(size)[: size // 2])
+    remove_units(net, {"inputs": torch.from_numpy(first)})
+    remove_units(net, {"inputs": torch.from_numpy(np.searchsorted(first, kept))})
+    net.open_inputs()
     with torch.no_grad():
         found = net(inputs).numpy()
-    assert net.dims["channels"] == kept.tolist()
-    assert net.hidden[0].in_features == len(kept) * frames
+    assert net.inputs == kept.tolist() and net.hidden[0].in_features == len(kept)
+    assert full - net.macs_per_frame() == (size - len(kept)) * shape["widths"][0]
     assert np.abs(found - expected).max() <= 1e-10 * max(1.0, np.abs(expected).max())
 
 

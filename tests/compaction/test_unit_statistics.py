@@ -24,7 +24,7 @@ from dropasr.models.stack import Stack
 
 def feedforward(activation="relu", batch_norm=False, widths=(7, 6)) -> FeedForward:
     torch.manual_seed(0)
-    net = FeedForward(range(4), (1, 1), list(widths), 5, activation, batch_norm).double()
+    net = FeedForward(4, (1, 1), list(widths), 5, activation, batch_norm).double()
     for _ in range(20):  # running statistics of batch norm that are not those of a fresh net
         net(torch.randn(64, 12, dtype=torch.float64))
     for parameter in net.parameters():

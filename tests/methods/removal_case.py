@@ -30,7 +30,7 @@ def make_net(kind: str = "relu", widths=(60, 40), seed: int = 0) -> AcousticMode
     torch.manual_seed(seed)
     if kind in RECURRENT:
         return Lstm(FEATURES, num_outputs=OUTPUTS, **RECURRENT[kind])
-    return FeedForward(range(4), (1, 1), list(widths), 5, kind.replace("norm_", ""), batch_norm=kind.startswith("norm_"))
+    return FeedForward(4, (1, 1), list(widths), 5, kind.replace("norm_", ""), batch_norm=kind.startswith("norm_"))
 
 
 def held_out(net: AcousticModel) -> HeldOut:

@@ -93,7 +93,7 @@ PATTERNS = [RowPattern(3, 1, 1.7), RowPattern(2, 0, 2.0), RowPattern(1, 0, 0.5),
 @pytest.mark.parametrize("activation,batch_norm", [("relu", False), ("sigmoid", True)])
 def test_row_patterns_are_masks_of_feed_forward_nets(activation, batch_norm, ranks):
     torch.manual_seed(0)
-    net = FeedForward(range(4), (1, 1), [17, 13, 10], 5, activation, batch_norm, ranks=ranks).double()
+    net = FeedForward(4, (1, 1), [17, 13, 10], 5, activation, batch_norm, ranks=ranks).double()
     inputs, labels = torch.randn(9, 12, dtype=torch.float64), torch.randint(5, (9,))
     for shift in range(4):
         patterns = [PATTERNS[(shift + layer) % 4] for layer in range(3)]
@@ -124,7 +124,7 @@ def test_block_patterns_are_masks_of_the_parts_of_a_batch(activation, batch_norm
     """Parts of at least 3 frames: 4, 4 and 1 of them. The oracle gives each part to the net by itself, masked."""
     torch.manual_seed(0)
     widths = [64, 32, 96]
-    net = FeedForward(range(4), (1, 1), widths, 5, activation, batch_norm, ranks=ranks).double()
+    net = FeedForward(4, (1, 1), widths, 5, activation, batch_norm, ranks=ranks).double()
     inputs, labels = torch.randn(frames, 12, dtype=torch.float64), torch.randint(5, (frames,))
     patterns = [drawn_blocks(width, 4, layer, part_frames=3, block=2) for layer, width in enumerate(widths)]
     assert [pattern.size for pattern in patterns] == [2, 1, 2]
@@ -146,7 +146,7 @@ def test_block_patterns_are_masks_of_the_parts_of_a_batch(activation, batch_norm
 
 def test_with_blocks_running_statistics_of_present_units_see_the_parts_in_order():
     torch.manual_seed(0)
-    net = FeedForward(range(4), (0, 0), [6], 3, batch_norm=True)
+    net = FeedForward(4, (0, 0), [6], 3, batch_norm=True)
     blocks = torch.tensor([[0, 2], [1, 2]])
     net.gates[0].pattern = BlockPattern(blocks, 2, 1.5)
     inputs = torch.randn(50, 4)
@@ -186,7 +186,7 @@ def test_parts_of_a_batch_have_blocks_of_their_own():
 
 def test_running_statistics_of_absent_units_stay():
     torch.manual_seed(0)
-    net = FeedForward(range(4), (0, 0), [6], 3, batch_norm=True)
+    net = FeedForward(4, (0, 0), [6], 3, batch_norm=True)
     net.gates[0].pattern = RowPattern(2, 1, 2.0)
     net(torch.randn(50, 4) + 1)
     moved = (net.norms[0].running_mean != 0) & (net.norms[0].running_var != 1)
@@ -236,7 +236,7 @@ def test_tile_patterns_are_masks_of_weights(shape, period, bias):
 )
 def test_products_shrink_by_what_is_absent(patterns, wanted, monkeypatch):
     """Multiply-adds per row of every product; the output layer has five rows, padded to two tiles."""
-    net = FeedForward(range(4), (1, 1), [16, 8], 5)
+    net = FeedForward(4, (1, 1), [16, 8], 5)
     for gate, pattern in zip(net.gates, patterns):
         gate.pattern = pattern
     seen, plain = [], functional.linear
@@ -250,7 +250,7 @@ BLOCKS = BlockPattern(torch.arange(4)[:, None] + torch.tensor([[0, 8, 12]]), 4, 
 
 @pytest.mark.parametrize("kind,pattern", [("feedforward", RowPattern(2, 1, 2.0)), ("feedforward", BLOCKS), ("lstm", RowPattern(2, 1, 2.0))])
 def test_bfloat16_products_are_near_those_of_float32(kind, pattern):
-    net = FeedForward(range(4), (1, 1), [64, 64], 5) if kind == "feedforward" else make_net("lstmp", dtype=torch.float32)
+    net = FeedForward(4, (1, 1), [64, 64], 5) if kind == "feedforward" else make_net("lstmp", dtype=torch.float32)
     inputs = torch.randn(20, 12) if kind == "feedforward" else make_chunks([14, 9], dtype=torch.float32)
     for group in net.unit_groups():
         group.gate.pattern = pattern
@@ -267,7 +267,7 @@ def test_bfloat16_products_are_near_those_of_float32(kind, pattern):
 
 
 def test_patterns_change_with_every_step_and_end_with_training():
-    net, method = FeedForward(range(4), (1, 1), [64, 64], 5), method_of()
+    net, method = FeedForward(4, (1, 1), [64, 64], 5), method_of()
     method.training_mode(net, 0)
     drawn = []
     for step in range(20):
@@ -296,7 +296,7 @@ def test_refusals():
 
 def test_plain_dropout_keeps_the_mean_throughout_the_training():
     method = build_method("dropout", {"method": "dropout", "rate": 0.3}, Schedule(10, 1, 0))
-    net = FeedForward(range(4), (1, 1), [50, 50], 5)
+    net = FeedForward(4, (1, 1), [50, 50], 5)
     for epoch in (0, 9):
         method.begin_epoch(net, epoch, np.random.Generator(np.random.SFC64(epoch)))
         method.training_mode(net, epoch)

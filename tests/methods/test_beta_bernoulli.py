@@ -20,7 +20,7 @@ SHAPES = [(0.3, 2.0), (1.0, 1.0), (2.5, 0.7), (0.8, 4.0)]
 
 def build(target=0.3, **options):
     torch.manual_seed(0)
-    net = FeedForward(range(4), (1, 1), [40, 30], 5)
+    net = FeedForward(4, (1, 1), [40, 30], 5)
     macs = None if target is None else target * net.macs_per_frame()
     method = build_method("beta_bernoulli", {"method": "beta_bernoulli", "min_units": 2, **options}, Schedule(10, 6, 0, macs))
     method.training_mode(net, 0)

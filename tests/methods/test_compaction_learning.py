@@ -20,7 +20,7 @@ def planted(seed):
     The other units read the inputs at random, and what they pass on is weak noise. Surgery leaves biases alone, so they tell units apart.
     """
     torch.manual_seed(seed)
-    net = FeedForward(range(USEFUL), (0, 0), [USEFUL + DEAD] * 2, USEFUL)
+    net = FeedForward(USEFUL, (0, 0), [USEFUL + DEAD] * 2, USEFUL)
     places = [torch.randperm(USEFUL + DEAD)[:USEFUL] for _ in range(2)]
     for layer in net.hidden:
         layer.bias.copy_(0.5 + torch.rand(USEFUL + DEAD))
@@ -81,7 +81,7 @@ def test_on_an_even_path_units_leave_in_equal_parts_whatever_the_pace(pace):
 @pytest.mark.parametrize("activation,batch_norm", [("relu", False), ("sigmoid", True)])
 def test_the_warm_start_leaves_the_expectation_scaled_logits(activation, batch_norm):
     torch.manual_seed(0)
-    net = FeedForward(range(8), (1, 1), [20, 30], 6, activation, batch_norm).eval()
+    net = FeedForward(8, (1, 1), [20, 30], 6, activation, batch_norm).eval()
     spliced = torch.randn(50, 3 * 8)
     options = {"method": "dropout_compaction", "initial_retention": 0.6}
     method = build_method("c", options, Schedule(10, 1, 0, 0.5 * net.macs_per_frame()))

@@ -49,7 +49,7 @@ def masked_posteriors(teacher, spliced, rate):
 def test_gradients_of_single_masks_are_on_average_those_of_the_distance_from_the_whole_average():
     torch.manual_seed(0)
     rate, frames = 0.3, 4
-    teacher, student = FeedForward(range(3), (0, 0), [6], 5), FeedForward(range(3), (0, 0), [4], 5)
+    teacher, student = FeedForward(3, (0, 0), [6], 5), FeedForward(3, (0, 0), [4], 5)
     for parameter in teacher.parameters():
         parameter.data *= 2
     spliced, labels = torch.randn(frames, 3), torch.zeros(frames, dtype=torch.long)
@@ -89,7 +89,7 @@ def test_a_student_of_the_same_shape_starts_with_the_weights_of_the_teacher(tmp_
         method = method_of(initial=initial)
         method.meet_teacher(trainer.net, teacher)
         assert all(torch.equal(value, before[name]) for name, value in trainer.net.state_dict().items()) is same
-    narrow = FeedForward(range(8), (2, 2), [16, 16], 6)
+    narrow = FeedForward(8, (2, 2), [16, 16], 6)
     own = {name: value.clone() for name, value in narrow.state_dict().items()}
     method_of().meet_teacher(narrow, teacher)
     assert all(torch.equal(value, own[name]) for name, value in narrow.state_dict().items())

@@ -37,7 +37,7 @@ def build(name, target=0.3, epochs=10, steps=6, net=None, **options):
 
 def feed_forward(widths=(40, 30)):
     torch.manual_seed(0)
-    return FeedForward(range(4), (1, 1), list(widths), 5)
+    return FeedForward(4, (1, 1), list(widths), 5)
 
 
 def data_of(net):

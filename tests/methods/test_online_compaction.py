@@ -14,7 +14,7 @@ from dropasr.models.feedforward import FeedForward
 
 def test_logits_follow_the_gradient_of_the_scaled_net():
     torch.manual_seed(0)
-    net = FeedForward(range(4), (1, 1), [12, 10], 5).double().eval()
+    net = FeedForward(4, (1, 1), [12, 10], 5).double().eval()
     method = build_method(
         "online_compaction", {"method": "online_compaction", "min_units": 2}, Schedule(10, 6, 0, 0.3 * net.macs_per_frame())
     )
@@ -27,7 +27,7 @@ def test_logits_follow_the_gradient_of_the_scaled_net():
 
     def loss() -> float:
         """The net with weights that read a unit multiplied by its probability: no gates."""
-        plain = FeedForward(range(4), (1, 1), [12, 10], 5).double().eval()
+        plain = FeedForward(4, (1, 1), [12, 10], 5).double().eval()
         plain.load_state_dict(net.state_dict())
         scales = [torch.sigmoid(method.logits(index).detach()) for index in range(2)]
         plain.hidden[1].weight.data.mul_(scales[0])

@@ -17,7 +17,7 @@ HELD_OUT = HeldOut(lambda generator, count: (torch.randn(count, 12), torch.zeros
 
 def run(name, widths=(60, 40), target=0.25, epochs=10, steps=6, seed=0, **options):
     torch.manual_seed(0)
-    net = FeedForward(range(4), (1, 1), list(widths), 5)
+    net = FeedForward(4, (1, 1), list(widths), 5)
     values = {"method": name, "start": 0.2, "end": 0.6, "passes": 4, "min_units": 2, **options}
     method = build_method(name, values, Schedule(epochs, steps, seed, target * net.macs_per_frame()))
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
@@ -37,7 +37,7 @@ def run(name, widths=(60, 40), target=0.25, epochs=10, steps=6, seed=0, **option
 @pytest.mark.parametrize("target", [0.5, 0.125])
 def test_the_budget_is_met_in_even_steps(name, target):
     net, method, history = run(name, widths=(120, 120), target=target)
-    full = FeedForward(range(4), (1, 1), [120, 120], 5).macs_per_frame()
+    full = FeedForward(4, (1, 1), [120, 120], 5).macs_per_frame()
     assert makes_smaller(name, {"method": name})
     assert net.macs_per_frame() / full == pytest.approx(target, rel=0.03)
     removed = -np.diff([120, *(widths[0] for widths in history)])
@@ -64,7 +64,7 @@ def test_the_lot_depends_on_the_seed():
 
 def test_units_with_the_smallest_outgoing_norm_leave():
     torch.manual_seed(0)
-    full = FeedForward(range(4), (1, 1), [60, 40], 5)
+    full = FeedForward(4, (1, 1), [60, 40], 5)
     norms = full.hidden[1].weight.norm(dim=0)
     assert torch.allclose(unit_norms(full.unit_groups()[0], makes=False, reads=True), norms)
     net, method, _ = run("norm_removal", passes=1)

@@ -30,7 +30,7 @@ RECURRENT = [name for name, options in VARIANTS.items() if not options.get("laye
 
 def feed_forward(widths=(40, 30, 20), batch_norm=False):
     torch.manual_seed(0)
-    return FeedForward(range(4), (1, 1), list(widths), 9, "sigmoid", batch_norm).double().eval()
+    return FeedForward(4, (1, 1), list(widths), 9, "sigmoid", batch_norm).double().eval()
 
 
 @pytest.mark.parametrize("kind", ["feedforward", *RECURRENT])
@@ -100,7 +100,7 @@ def test_costs_are_those_of_the_net_that_results(kind, ends):
 @pytest.mark.parametrize("budget", [0.5, 0.25, 0.0625])
 def test_the_budget_is_met_with_the_same_share_of_every_matrix(kind, budget):
     torch.manual_seed(0)
-    net = FeedForward(range(40), (4, 4), [192] * 3, 100)
+    net = FeedForward(40, (4, 4), [192] * 3, 100)
     if kind != "feedforward":
         net = type(make_net(kind))(40, [96] * (2 if kind == "lstm" else 4), 100, kind == "blstm", subsampling=3)
     matrices = matrices_of(net)

@@ -27,7 +27,7 @@ from lstm_case import VARIANTS, make_chunks, make_net  # noqa: E402 (the folder 
 
 def feed_forward(widths=(60, 40), activation="relu"):
     torch.manual_seed(0)
-    return FeedForward(range(4), (1, 1), list(widths), 5, activation)
+    return FeedForward(4, (1, 1), list(widths), 5, activation)
 
 
 def make(kind):

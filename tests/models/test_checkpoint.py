@@ -15,7 +15,7 @@ from dropasr.models.feedforward import FeedForward
 @pytest.fixture()
 def saved(tmp_path):
     torch.manual_seed(0)
-    net = FeedForward([0, 2, 3], (1, 2), [5, 7], 4, "sigmoid", True, num_features=4).eval()
+    net = FeedForward(4, (1, 2), [5, 7], 4, "sigmoid", True, inputs=[0, 2, 3, 9]).eval()
     save_net(tmp_path, net, {"row": "dense"})
     return net, tmp_path
 
@@ -93,7 +93,7 @@ def test_a_missing_key_is_named(saved, key):
 
 def test_an_unknown_activation_is_a_configuration_error():
     with pytest.raises(ConfigError, match="activation 'selu'.*relu"):
-        FeedForward([0], (0, 0), [2], 2, "selu")
+        FeedForward(1, (0, 0), [2], 2, "selu")
 
 
 def test_missing_files_are_named(saved):

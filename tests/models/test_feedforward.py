@@ -17,12 +17,12 @@ from dropasr.models.feedforward import FeedForward
 def test_multiply_adds_of_the_published_net():
     """544-H-H-H-H-2500: 37.66 M at 3072 and 11.75 M at 1536 (published counts)."""
     for width, millions in ((3072, 37.66), (1536, 11.75), (768, 4.11)):
-        net = FeedForward(range(32), (8, 8), [1] * 4, 2500)
+        net = FeedForward(32, (8, 8), [1] * 4, 2500)
         assert net.macs_per_frame([width] * 4) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
 def test_utterance_and_spliced_frames_agree():
-    net = FeedForward(range(3), (2, 1), [8], 4)
+    net = FeedForward(3, (2, 1), [8], 4)
     frames = torch.randn(6, 3)
     padded = torch.cat([frames[:1], frames[:1], frames, frames[-1:]])
     spliced = torch.stack([padded[t : t + 4].reshape(-1) for t in range(6)])
@@ -32,7 +32,7 @@ def test_utterance_and_spliced_frames_agree():
 @settings(max_examples=30, deadline=None)
 @given(width=st.integers(200, 1500), layers=st.integers(1, 6), outputs=st.integers(50, 1000), budget=st.floats(0.06, 0.9))
 def test_widths_for_budget_come_within_two_percent(width, layers, outputs, budget):
-    net = FeedForward(range(40), (8, 8), [1] * layers, outputs)
+    net = FeedForward(40, (8, 8), [1] * layers, outputs)
     full = [width] * layers
     for gate, units in zip(net.gates, full):
         gate.width = units
@@ -44,8 +44,11 @@ def test_widths_for_budget_come_within_two_percent(width, layers, outputs, budge
 
 
 def test_dims_rebuild_the_net():
-    net = FeedForward([1, 2], (3, 0), [4, 6], 5, "sigmoid", True, num_features=3)
-    assert model_from_dims(net.dims).dims == net.dims
+    net = FeedForward(3, (3, 0), [4, 6], 5, "sigmoid", True, inputs=[1, 2, 7], gated_inputs=True)
+    rebuilt = model_from_dims(net.dims)
+    assert rebuilt.dims == net.dims and rebuilt.widths == [3, 4, 6]
+    net.open_inputs()
+    assert model_from_dims(net.dims).widths == [4, 6]
 
 
 def test_unknown_model_and_option_name_the_nearest():
@@ -58,7 +61,7 @@ def test_unknown_model_and_option_name_the_nearest():
 
 def test_activations_of_units_are_what_the_gates_multiply():
     torch.manual_seed(0)
-    net = FeedForward(range(4), (1, 1), [5, 6], 3, "sigmoid", batch_norm=True).double().eval()
+    net = FeedForward(4, (1, 1), [5, 6], 3, "sigmoid", batch_norm=True).double().eval()
     spliced, scale = torch.randn(7, 12, dtype=torch.float64), torch.tensor([0, 0.5, 1, 1, 2], dtype=torch.float64)
     net.gates[0].multiplier = scale
     first = net.norms[0](torch.sigmoid(spliced @ net.hidden[0].weight.t() + net.hidden[0].bias))

@@ -14,7 +14,7 @@ from dropasr.models.base import widths_for_budget
 from dropasr.models.feedforward import FeedForward
 from dropasr.training.rows import _check_widths
 
-NET = FeedForward(range(20), (0, 0), [200, 150, 100], 30)
+NET = FeedForward(20, (0, 0), [200, 150, 100], 30)
 
 
 @settings(max_examples=60, deadline=None)

@@ -23,7 +23,8 @@ FEEDFORWARD: dict[str, dict[str, Any]] = {
     "norm": {"batch_norm": True},
     "sigmoid-norm": {"activation": "sigmoid", "batch_norm": True},
     "low-rank": {"ranks": [3, 0, 2], "batch_norm": True},
-    "channels": {"channels": [0, 3], "num_features": FEATURES},
+    "inputs": {"inputs": [0, 3, 4, 4 * FEATURES - 1]},
+    "inputs-one-frame": {"context": (0, 0), "inputs": [1, 2]},
     "one-frame": {"context": (0, 0)},
     "lopsided": {"context": (3, 0)},
 }
@@ -34,7 +35,7 @@ SCALE = 0.3
 
 def feedforward(seed: int = 0, **options: Any) -> FeedForward:
     """A net in double precision with random values in every tensor."""
-    values = {"channels": range(FEATURES), "context": (2, 1), "widths": [7, 5], "num_outputs": OUTPUTS, **options}
+    values = {"num_features": FEATURES, "context": (2, 1), "widths": [7, 5], "num_outputs": OUTPUTS, **options}
     torch.manual_seed(seed)
     net = FeedForward(**values).double().eval()
     for name, tensor in net.state_dict().items():

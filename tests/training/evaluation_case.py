@@ -43,7 +43,7 @@ def write_split(folder: Path, sentences: list[list[str]], noise: float, seed: in
 
 def through(scale: float) -> FeedForward:
     """A net whose logits are `scale` times its input, as far as that is positive."""
-    net = FeedForward(range(UNITS.num_units), (0, 0), [UNITS.num_units], UNITS.num_units)
+    net = FeedForward(UNITS.num_units, (0, 0), [UNITS.num_units], UNITS.num_units)
     with torch.no_grad():
         for layer, factor in ((net.hidden[0], 1.0), (net.output, scale)):
             layer.weight.copy_(factor * torch.eye(UNITS.num_units))

@@ -14,7 +14,7 @@ from dropasr.training.checkpoints import load_training, restore_optimiser, save_
 def stepped(optimiser, **options):
     """A net and its optimiser after one step."""
     torch.manual_seed(0)
-    net = FeedForward(range(4), (1, 1), [5, 7], 3)
+    net = FeedForward(4, (1, 1), [5, 7], 3)
     made = optimiser(net.parameters(), lr=0.1, **options)
     net(torch.randn(2, 12)).sum().backward()
     made.step()

@@ -187,7 +187,7 @@ def test_workers_give_the_same_labels(paths):
     settings, units = config(), OutputUnits(("A", "B", "C"), 2, 1)
     split = Split.of(FrameStore.open(paths.features("train")), LEXICON, units, 0.0)
     torch.manual_seed(0)
-    scorer = NetScorer(FeedForward(range(MEL), (2, 2), [16], units.num_units).eval(), torch.linspace(-3, -1, units.num_units))
+    scorer = NetScorer(FeedForward(MEL, (2, 2), [16], units.num_units).eval(), torch.linspace(-3, -1, units.num_units))
     sent = pickle.loads(pickle.dumps(scorer))
     assert torch.equal(sent(split.store, 3), scorer(split.store, 3))
     found = []

@@ -51,12 +51,17 @@ METHODS = {
     "generalised_dropout": {"method": "generalised_dropout", "end": 0.7, "passes": 4, "min_units": 3},
     "beta_bernoulli": {"method": "beta_bernoulli", "end": 0.7, "passes": 4, "min_units": 3},
     "online_compaction": {"method": "online_compaction", "end": 0.7, "passes": 4, "min_units": 3},
+    "input_compaction": {"method": "online_compaction", "end": 0.7, "passes": 4, "min_units": 3, "input_power": 0.5},
     "targeted_dropout": {"method": "targeted_dropout", "start": 0.2, "end": 0.7, "passes": 2, "min_units": 3},
     "targeted_weight_dropout": {"method": "targeted_weight_dropout", "share": 0.7, "rank_every": 3},
 }
 
 NOT_FOR_TOYS = ("approximate_random_dropout", "svd")
 """Methods that need more of a recurrent net than gates: they are tried on an LSTM."""
+
+
+FOR_FEED_FORWARD_NETS = ("input_compaction",)
+"""Methods that recurrent nets refuse."""
 
 
 def make_store(folder: Path, utterances: int = 24, frames: int = 60, features: int = 8, classes: int = 6) -> tuple[FrameStore, np.ndarray]:
@@ -90,7 +95,7 @@ def make_trainer(
     if chunks:
         net = Lstm(8, [width], outputs) if method in NOT_FOR_TOYS else ToyRecurrent(8, width, outputs)
     else:
-        net = FeedForward(range(8), (2, 2), [width, width], outputs)
+        net = FeedForward(8, (2, 2), [width, width], outputs)
     kept, held_out = utterance_subsets(store, 0.2, seed)
     if criterion == "frames" and chunks:
         everything = ChunkSampler(store, labels, net.context, 12, 150, seed=seed, epochs_per_pass=config.epochs_per_pass)

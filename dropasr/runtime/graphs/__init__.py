@@ -1,7 +1,7 @@
 """ONNX graphs of nets, written node by node: one file per model, found by the name that its dims give.
 
-A file defines `layout(net, stride)`: which frames a step reads; `select(graph, net, frames)`: the channels that are read at all;
-`hidden(graph, net, inputs, states)`: the nodes from the inputs of the steps to what the last matrix reads; `logits(graph, net, units)`.
+A file defines `layout(net, stride)`: which frames a step reads; `hidden(graph, net, inputs, states)`: the nodes from the inputs of the
+steps to what the last matrix reads; `logits(graph, net, units)`.
 What all nets share stands here: normalisation, windows, choice of steps, log softmax, prior and scale.
 
 torch's own exporter is not used: what it can export and how differs between the versions that the toolkit runs on, and it unrolls or
@@ -164,7 +164,6 @@ def _windows(graph: Graph, frames: str, first_of_step: str, layout: Layout, offs
 
 
 def _whole_inputs(graph: Graph, frames: str, net: AcousticModel, layout: Layout) -> str:
-    frames = graphs_of(net).select(graph, net, frames)
     if layout.step == layout.every == len(layout.window) == 1 and not layout.delay:
         return frames
     count = _count(graph, frames)
@@ -181,7 +180,6 @@ def _whole_inputs(graph: Graph, frames: str, net: AcousticModel, layout: Layout)
 
 
 def _stream_inputs(graph: Graph, frames: str, net: AcousticModel, layout: Layout) -> str:
-    frames = graphs_of(net).select(graph, net, frames)
     if layout.step == len(layout.window) == 1:
         return frames
     # Steps that fit: the first frame of a window goes up to frames - len(window).

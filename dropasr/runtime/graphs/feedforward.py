@@ -1,6 +1,6 @@
 """The nodes of a feed-forward net.
 
-Channels that surgery removed are left out before frames are spliced. Batch norm, which stands behind the non-linearity, is an affine map
+Inputs that surgery removed are left out of the spliced frames. Batch norm, which stands behind the non-linearity, is an affine map
 of each unit and becomes part of the matrix above: `W (a * h + b) + c = (W a) h + (W b + c)`, computed in float64.
 """
 
@@ -23,13 +23,6 @@ def layout(net: FeedForward, stride: int) -> Layout:
     """A step for every score, which reads the frames around its own."""
     left, right = net.context
     return Layout(step=stride, window=range(-left, right + 1))
-
-
-def select(graph: Graph, net: FeedForward, frames: str) -> str:
-    """The channels `(T, C)` that the net reads."""
-    if net.channels == list(range(net.num_features)):
-        return frames
-    return graph.add("Gather", frames, graph.integers(net.channels), axis=1)
 
 
 def _double(tensor: torch.Tensor) -> np.ndarray:
@@ -64,7 +57,7 @@ def _affine(graph: Graph, units: str, layer: nn.Module, below: Affine | None) ->
 
 def hidden(graph: Graph, net: FeedForward, inputs: str, states: States) -> str:
     """The units `(S, H)` of the last hidden layer, before its batch norm."""
-    units, below = inputs, None
+    units, below = inputs if net.inputs is None else graph.add("Gather", inputs, graph.integers(net.inputs), axis=1), None
     for layer, norm in zip(net.hidden, net.norms):
         units = graph.add(OPERATORS[net.activation], _affine(graph, units, layer, below))
         below = _scale_and_shift(norm)
@@ -77,5 +70,5 @@ def logits(graph: Graph, net: FeedForward, units: str) -> str:
 
 
 def torch_logits(net: FeedForward, inputs: torch.Tensor, rows: slice) -> torch.Tensor:
-    """The same by the net itself: logits `(M, K)` of those `rows` of the spliced frames `(S, I)`, all channels of them."""
+    """The same by the net itself: logits `(M, K)` of those `rows` of the spliced frames `(S, I)`."""
     return net(inputs[rows])

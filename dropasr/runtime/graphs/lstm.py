@@ -30,11 +30,6 @@ def layout(net: Lstm, stride: int) -> Layout:
     return Layout(net.step, net.window, net.output_delay, max(1, stride // net.step), net.bidirectional)
 
 
-def select(graph: Graph, net: Lstm, frames: str) -> str:
-    """Recurrent nets read all channels."""
-    return frames
-
-
 def _double(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().double().numpy()
 
