@@ -49,6 +49,8 @@ def test_dims_rebuild_the_net():
     assert rebuilt.dims == net.dims and rebuilt.widths == [3, 4, 6]
     net.open_inputs()
     assert model_from_dims(net.dims).widths == [4, 6]
+    # Nets of before inputs could leave one by one named the features that they read.
+    assert model_from_dims({**FeedForward(3, (1, 0), [4], 2).dims, "channels": [0, 1, 2]}).inputs is None
 
 
 def test_unknown_model_and_option_name_the_nearest():
