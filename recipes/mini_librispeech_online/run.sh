@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Online compaction, our own variant, on mini LibriSpeech at 1/8 and 1/16, with training from scratch and removal by lot. Data, alignment and
-# the nets that both have are those of recipes/mini_librispeech; the rest takes about 25 minutes on 2 cores.
+# Online and input compaction, our own variants, on mini LibriSpeech at 1/8 and 1/16, with training from scratch and removal by lot.
+# Data, alignment and the nets that all have are those of recipes/mini_librispeech; the rest takes about 45 minutes on 2 cores.
 #
 #   bash recipes/mini_librispeech_online/run.sh --corpus-dir …/LibriSpeech [options of run.sh]
 #
