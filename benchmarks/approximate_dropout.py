@@ -2,7 +2,7 @@
 
     python benchmarks/approximate_dropout.py [--threads 1] [--nets mlp lstm] [--mlp 1024 2048 4096] [--cells 512 1024 1500]
         [--rates 0.3 0.5 0.7] [--precisions float32 bfloat16] [--batch 256] [--chunks 24] [--frames 60] [--steps 12] [--repeats 5]
-        [--patterns blocks] [--wanted-mlp 1.5] [--wanted-lstm 1.4]
+        [--patterns blocks] [--parts 4] [--part-frames 128] [--wanted-mlp 1.5] [--wanted-lstm 1.4]
 
 A row per net, rate and precision. A step is the forward pass, the backward pass, clipping and the update by SGD with momentum, as in
 training; masks and patterns are drawn in it by the methods `dropout` and `approximate_random_dropout` themselves. MLPs have `--layers`
@@ -100,6 +100,7 @@ def row(case: Case, rate: float, bfloat16: bool, arguments: argparse.Namespace) 
     methods = {"open": {"method": "dense"}, "dropout": {"method": "dropout", "rate": rate}}
     for name in ["rows", *arguments.patterns] if case.kind == "mlp" else ["rows"]:
         methods[name] = {"method": "approximate_random_dropout", "rate": rate, "pattern": name}
+        methods[name] |= {"parts": arguments.parts, "part_frames": arguments.part_frames} if name == "blocks" else {}
     contestants = {name: Contestant(case, method, bfloat16) for name, method in methods.items()}
     totals: dict[str, list[float]] = {name: [] for name in contestants}
     for contestant in contestants.values():
@@ -141,12 +142,15 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=12, help="steps per method and repeat")
     parser.add_argument("--repeats", type=int, default=5, help="repeats")
     parser.add_argument("--patterns", nargs="*", choices=("blocks", "tiles"), default=["blocks"], help="patterns of MLPs beside rows")
+    parser.add_argument("--parts", type=int, default=4, help="parts of a batch with blocks of their own, at most")
+    parser.add_argument("--part-frames", type=int, default=128, help="frames of such a part, at least")
     parser.add_argument("--wanted-mlp", type=float, default=1.5, help="least ratio, MLP of 2048 units at rate 0.5")
     parser.add_argument("--wanted-lstm", type=float, default=1.4, help="least ratio, LSTM of 1024 cells at rate 0.5")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"hardware: {processor()}, {os.cpu_count()} cores, {arguments.threads} threads, torch {torch.__version__}")
     print(f"batch {arguments.batch} frames; {arguments.chunks} pieces of {arguments.frames} steps")
+    print(f"blocks: {arguments.parts} parts of {arguments.part_frames} frames or more")
     print(f"{arguments.repeats} x {arguments.steps} steps\n")
     kinds = ["open", "dropout", "rows", *arguments.patterns]
     ratios = " | ".join(f"dropout / {name}" for name in kinds if name != "dropout")
