@@ -101,6 +101,12 @@ class Summary(Input):
     signals: list[SignalUpdate] = []
     compactions: list[Compaction]
 
+    @property
+    def inputs(self) -> Union[int, None]:
+        """Inputs that are left, where they left as units do: they stand before the layers in what is told of removals."""
+        left = self.compactions[-1].units_after if self.compactions else []
+        return left[0] if len(left) == len(self.units) + 1 else None
+
 
 class UtteranceScore(Input):
     """Errors of one utterance."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dropasr.report.recipe_schema import PooledComparison, PooledRow, RecipeResults
 from dropasr.report.results import budget_text
 from dropasr.report.rivals import PIVOT, PLAIN_DROPOUT
-from dropasr.report.tables import MISSING, NAMES, Table, TrainingTime, count, interval, method_name, plain_rate, rtf, speedup, units
+from dropasr.report.tables import MISSING, NAMES, Table, TrainingTime, count, interval, method_name, plain_rate, rtf, sizes, speedup
 
 Comparisons = dict[str, PooledComparison]
 """On the test set of the verdicts, by row."""
@@ -69,7 +69,7 @@ def overview_table(results: RecipeResults, rows: Sequence[PooledRow], compared: 
 
 def _sizes_and_times(row: PooledRow, training: TrainingTime) -> tuple[str, ...]:
     return (
-        units(row.units),
+        sizes(row),
         count(row.parameters),
         MISSING if row.nonzeros is None else count(row.nonzeros),
         count(row.macs_per_second),

@@ -34,7 +34,7 @@ def _pooled(pool: Pool, reference: Pool, tests: Sequence[str], kind: ErrorRate) 
     first = pool.first
     speedup, speedup_spread = pool.speedup(reference)
     cers = [row.dev_cer for row in pool.figures]
-    nonzeros = [row.nonzeros for row in pool.figures]
+    nonzeros, inputs = [row.nonzeros for row in pool.figures], [row.inputs for row in pool.figures]
     cpu_seconds = [row.train_cpu_seconds for row in pool.figures]
     return PooledRow(
         **{key: getattr(first, key) for key in _SAME},
@@ -46,6 +46,7 @@ def _pooled(pool: Pool, reference: Pool, tests: Sequence[str], kind: ErrorRate) 
         reference=pool is reference,
         seeds=pool.seeds,
         units=[round(float(value)) for value in np.mean([row.units for row in pool.figures], axis=0)],
+        inputs=None if None in inputs else round(pool.mean("inputs")),
         units_per_seed=[row.units for row in pool.figures],
         parameters=round(pool.mean("parameters")),
         nonzeros=None if None in nonzeros else round(pool.mean("nonzeros")),

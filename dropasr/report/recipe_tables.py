@@ -22,7 +22,7 @@ from dropasr.report.tables import (
     plain_rate,
     rate_heads,
     rtf,
-    short_units,
+    sizes,
     speedup,
     tight_head,
     units,
@@ -47,7 +47,7 @@ def rate_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
     lines = [
         (
             row.label,
-            units(row.units),
+            sizes(row),
             count(row.parameters),
             count(row.macs_per_second),
             _over_seeds(row, test),
@@ -120,7 +120,7 @@ def size_table(results: RecipeResults, rows: Sequence[PooledRow]) -> Table:
     lines = [
         (
             row.label,
-            units(row.units),
+            sizes(row),
             f"{100 * row.macs_per_second / plain[0].macs_per_second:.1f} %",
             f"{row.dev_ce:.4f} ± {row.dev_ce_spread.std:.4f}",
             dev_wer(row),
@@ -158,7 +158,7 @@ def terminal_table(results: RecipeResults, rows: Sequence[PooledRow]) -> str:
     lines = [
         (
             row.label,
-            short_units(row.units),
+            sizes(row, short=True),
             count(row.parameters),
             error_rate(row, test, kind),
             f"{row.on(test).wer_spread.std:.2f}",

@@ -179,6 +179,7 @@ def _row(net: Net, run: Run, config: Config) -> ResultRow:
         budget=net.row.budget,
         reference=net is run.reference,
         units=summary.units,
+        inputs=summary.inputs,
         parameters=summary.parameters,
         nonzeros=summary.nonzeros,
         macs_per_second=round(summary.macs_per_frame * evaluations_per_second(config)),

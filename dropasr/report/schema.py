@@ -81,6 +81,8 @@ class Row(SplitFigures):
     """Whether the other rows are compared with this one."""
     units: list[int]
     """Units per hidden layer; in a recipe, mean over seeds, rounded."""
+    inputs: Union[int, None] = None
+    """Inputs, single features of the spliced frames, that are left where some were removed; in a recipe, mean over seeds, rounded."""
     parameters: int
     """Parameters."""
     nonzeros: Union[int, None] = None

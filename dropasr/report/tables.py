@@ -99,6 +99,12 @@ def short_units(widths: Sequence[int]) -> str:
     return units(widths) if len(set(widths)) == 1 else f"{len(widths)}×({min(widths)}-{max(widths)})"
 
 
+def sizes(row: Row, short: bool = False) -> str:
+    """Units per layer of a net, before them, where inputs were removed, how many are left: `375 in, 155 155 155 154`."""
+    hidden = short_units(row.units) if short else units(row.units)
+    return hidden if row.inputs is None else f"{row.inputs} in, {hidden}"
+
+
 def error_rate(row: Row, test: str, kind: ErrorRate) -> str:
     """The error rate on a test set with its interval; systems of one recipe may have different test sets."""
     return interval(*row.on(test).rate(kind)[:2]) if row.has(test) else MISSING
@@ -158,7 +164,7 @@ def terminal_table(results: Results) -> str:
     lines = [
         (
             row.label,
-            short_units(row.units),
+            sizes(row, short=True),
             count(row.parameters),
             count(row.macs_per_second),
             tight(error_rate(row, test, kind)),
@@ -185,7 +191,7 @@ def main_table(results: Results) -> Table:
     lines = [
         (
             row.label,
-            units(row.units),
+            sizes(row),
             count(row.parameters),
             count(row.macs_per_second),
             error_rate(row, tests[0], kind),

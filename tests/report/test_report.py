@@ -15,7 +15,7 @@ from dropasr.report.build import build
 from dropasr.report.load import load_run
 from dropasr.report.schema import check_results
 from dropasr.report.sections import at_edge, cautions, headline, leaves_words_out
-from dropasr.report.tables import count, short_units, terminal_table, units
+from dropasr.report.tables import count, short_units, sizes, terminal_table, units
 
 sys.path.insert(0, str(Path(__file__).parent))
 from report_case import edit, make_config, make_run, results_of  # noqa: E402 (the folder above is on the path only now)
@@ -147,6 +147,19 @@ def test_scale_at_the_edge_of_those_tried_is_told(run):
     edit(run[1].scores(COMPACT), lambda value: value["tuning"].extend([[0.3, 1.0, 0.0, 50.0], [0.2, 1.0, -1.0, 50.0]]))
     net = next(net for net in load_run(*run).nets if net.name == COMPACT)
     assert not at_edge(net) and at_edge(net, 2)
+
+
+def test_inputs_that_are_left_are_told_where_some_were_removed(run):
+    def with_inputs(value):
+        before, after = ([count, *value["units"]] for count in (36, 20))
+        value["compactions"].append({"epoch": 3, "units_before": before, "units_after": after, "max_difference": 0.0, "largest_logit": 1.0})
+
+    edit(run[1].net(COMPACT) / "summary.json", with_inputs)
+    results = results_of(run)
+    inputs = {row.name: row.inputs for row in results.rows}
+    assert inputs.pop(COMPACT) == 20 and set(inputs.values()) == {None}
+    assert sizes(next(row for row in results.rows if row.name == COMPACT)).startswith("20 in, ")
+    assert "20 in," in terminal_table(results)
 
 
 @pytest.mark.parametrize(
