@@ -13,8 +13,9 @@ import pytest
 from dropasr.errors import DataError, MeasurementError, StageError
 from dropasr.report.build import build
 from dropasr.report.load import load_run
+from dropasr.report.page import Text
 from dropasr.report.schema import check_results
-from dropasr.report.sections import at_edge, cautions, headline, leaves_words_out
+from dropasr.report.sections import at_edge, cautions, headline, leaves_words_out, main_section
 from dropasr.report.tables import count, short_units, sizes, terminal_table, units
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -178,6 +179,8 @@ def test_words_left_out_are_told(run, deleted, inserted, penalty, told):
     assert not any(leaves_words_out(net) for net in load_run(*run).nets)
     edit(run[1].scores(COMPACT), worsen)
     assert leaves_words_out(next(net for net in load_run(*run).nets if net.name == COMPACT)) is told
+    said = " ".join(block.text for block in main_section(load_run(*run), results_of(run)) if isinstance(block, Text))
+    assert ("decode.insertion_penalties=[-6,-4,-2,0]" in said) is told
 
 
 def test_one_speaker_is_said(tmp_path):
