@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dropasr.processor import use_fast_kernels
+
 if TYPE_CHECKING:
     from dropasr.adapt.compact import compact
     from dropasr.runtime.recogniser import load
@@ -17,6 +19,9 @@ __all__ = ["compact", "load"]
 
 _API = {"compact": "dropasr.adapt.compact", "load": "dropasr.runtime.recogniser"}
 """Functions of the package, and the modules that they are in: imported when they are asked for, since what they need differs."""
+
+
+use_fast_kernels()  # before torch is imported, which most modules do
 
 
 def __getattr__(name: str) -> Any:
