@@ -13,7 +13,7 @@ from dropasr.report.claims import claims, smallest_without_loss
 from dropasr.report.recipe_schema import PooledComparison, PooledRow, RecipeResults, Smallest, StoredRow
 from dropasr.report.results import split_size
 from dropasr.report.rivals import pairs
-from dropasr.report.schema import ErrorRate, Rtf
+from dropasr.report.schema import ErrorRate
 from dropasr.report.seeds import Pool, check_pool, spread, tests_of
 from dropasr.report.test_sets import ALL, SplitSize, ordered, parts
 from dropasr.scoring.bootstrap import outcome
@@ -57,7 +57,7 @@ def _pooled(pool: Pool, reference: Pool, tests: Sequence[str], kind: ErrorRate) 
         dev_ce=pool.mean("dev_ce"),
         dev_ce_spread=spread([row.dev_ce for row in pool.figures]),
         dev_difference=pool.dev_rate(kind) - reference.common(pool).dev_rate(kind),
-        rtf=Rtf(**{part: pool.mean(f"rtf.{part}") for part in ("features", "model", "search", "total")}),
+        rtf=pool.rtf(reference),
         speedup=speedup,
         speedup_spread=speedup_spread,
         # Training is timed beside whatever else runs: one seed in bad company must not decide.
@@ -164,6 +164,7 @@ def make_recipe_results(stored: list[StoredRow], command: str) -> RecipeResults:
         hardware=_unique(row.hardware for row in stored),
         stack=_unique(row.stack for row in stored),
         git_revisions=_unique(row.figures.git_revision or "unknown" for row in stored),
+        timings=max(1 + len(row.further_timings) for row in stored),
         test_words=test.words,
         test_speakers=test.speakers,
         bootstrap_unit=test.bootstrap_unit,

@@ -91,7 +91,8 @@ def _write(path: Path, row: StoredRow) -> None:
 def collect(config: Config, paths: Paths, folder: Path) -> None:
     """Add the nets of a finished run to a recipe; rows that are there for this configuration are left alone.
 
-    Raises StageError where the run is not finished, or was made with another configuration.
+    Large ones that are there keep their figures and get their times beside the new rows: methods can be added to a table without
+    training its other nets again. Raises StageError where the run is not finished, or was made with another configuration.
     """
     folder = Path(folder)
     if is_collected(config, paths, folder):
@@ -110,9 +111,21 @@ def collect(config: Config, paths: Paths, folder: Path) -> None:
     for name, path in places.items():
         if path.exists() and read_json(path).get("config_hash") != hashes[name]:
             raise StageError(f"{path}: a row of another configuration. Remove it, or collect into another folder; nothing was overwritten.")
-    for net in run.nets:
-        _write(places[net.name], _stored(net, run, results, hashes, paths))
-    print(f"{results.corpus}, {paths.model}, seed {paths.seed}: {len(run.nets)} rows written to {folder.name}/rows")
+    rows = {net.name: _stored(net, run, results, hashes, paths) for net in run.nets}
+    new = {name: row for name, row in rows.items() if not places[name].exists()}
+    for name, row in new.items():
+        _write(places[name], row)
+    for name in rows.keys() - new.keys():
+        _write_timing(places[name], rows[name])
+    print(f"{results.corpus}, {paths.model}, seed {paths.seed}: {len(new)} rows written to {folder.name}/rows")
+
+
+def _write_timing(path: Path, again: StoredRow) -> None:
+    """Keep the times of a large net that a run has trained again to add other rows."""
+    kept = _read(path)
+    timing = again.timing(again.timing_id)
+    if kept.figures.kind == "large" and kept.timing(again.timing_id) is None and timing is not None:
+        _write(path, kept.model_copy(update={"further_timings": [*kept.further_timings, timing]}))
 
 
 def load_rows(folder: Path) -> list[StoredRow]:
@@ -120,15 +133,17 @@ def load_rows(folder: Path) -> list[StoredRow]:
     files = sorted((folder / "rows").glob("*.json"))
     if not files:
         raise StageError(f"{folder / 'rows'}: no rows to make a table from. Run: bash recipes/{folder.name}/run.sh.")
-    rows = []
-    for path in files:
-        try:
-            rows.append(StoredRow.model_validate(read_json(path)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise MeasurementError(f"{path}: {key}: {first['msg']}. Remove the file and run: bash recipes/{folder.name}/run.sh.") from None
-    return rows
+    return [_read(path) for path in files]
+
+
+def _read(path: Path) -> StoredRow:
+    try:
+        return StoredRow.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        again = f"Remove the file and run: bash recipes/{path.parent.parent.name}/run.sh."
+        raise MeasurementError(f"{path}: {key}: {first['msg']}. {again}") from None
 
 
 def table(folder: Path) -> None:

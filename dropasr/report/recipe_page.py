@@ -86,6 +86,12 @@ def _about(results: RecipeResults) -> list[str]:
     ]
 
 
+_TIMED_APART = (
+    "Rows were added: nets of one seed were timed in several runs, each beside the reference, to which their speed-ups are; RTFs of added "
+    "rows are scaled by what the reference took in the first run and in theirs."
+)
+
+
 def _reading(results: RecipeResults) -> list[str]:
     reference = " and ".join(f"{row.label} ({group_name(row)})" for row in results.rows if row.reference)
     sizes = [f"{set_name(name)}: {size.speakers_text}, {size.words} words, {size.interval_text}" for name, size in results.tests.items()]
@@ -97,7 +103,7 @@ def _reading(results: RecipeResults) -> list[str]:
         "Differences are paired and, like the error rates of a comparison or claim, over the seeds that both rows have; a row with fewer "
         "seeds names them. Seeds are averaged, not drawn: read the spread over seeds beside an interval.",
         "RTF: one thread, batch 1, warmed up, nets interleaved over the same utterances, sum of times over sum of durations. "
-        "Intervals of speed-ups: bootstrap over utterances, seeds as further passes.",
+        "Intervals of speed-ups: bootstrap over utterances, seeds as further passes." + (f" {_TIMED_APART}" if results.timings > 1 else ""),
         "Training: one thread, median over seeds, without that of a teacher; by the clock, beside whatever else ran, where the column does "
         "not say processor.",
         "No loss: the upper end of the difference is at most +5 % of the reference's error rate or +0.5, whichever is larger. Better: the "

@@ -10,12 +10,25 @@ import json
 from typing import Any, Literal, Union
 
 from dropasr.report.records import Record
-from dropasr.report.schema import Comparison, Described, ErrorRate, ResultRow, Row, SplitFigures, Stack
+from dropasr.report.schema import Comparison, Described, ErrorRate, ResultRow, Row, Rtf, SplitFigures, Stack
 from dropasr.scoring.bootstrap import Bounds
 
 Verdict = Literal["holds", "tie", "does not hold"]
 Utterance = tuple[str, str, int, int]
 """Id, speaker, reference words and errors."""
+
+
+class Timing(Record):
+    """What a net took beside others."""
+
+    timing_id: str
+    """Hash of the timing: nets that share it were interleaved."""
+    rtf: Rtf
+    """Its real-time factors there."""
+    model_seconds: list[list[float]]
+    """Seconds of the acoustic model, passes by utterances."""
+    total_seconds: list[list[float]]
+    """Seconds of the whole decode, passes by utterances."""
 
 
 class StoredRow(Record):
@@ -38,7 +51,7 @@ class StoredRow(Record):
     config_hash: str
     """Hash of the configuration that the figures depend on, without the seed."""
     timing_id: str
-    """Hash of the timing: rows of one seed must share it, else their times were not interleaved."""
+    """Hash of the timing: a row must share one with the large net that it is compared with, else their times were not interleaved."""
     busy_share: float = 0.0
     """CPU time that other processes used just before times were taken, as a share of one core."""
     test_evaluations: int
@@ -61,6 +74,13 @@ class StoredRow(Record):
     """Seconds of the acoustic model, passes by utterances."""
     total_seconds: list[list[float]]
     """Seconds of the whole decode, passes by utterances."""
+    further_timings: list[Timing] = []
+    """Of a large net: its times beside rows that were added later."""
+
+    def timing(self, timing_id: str) -> Union[Timing, None]:
+        """The times taken beside others; None where this net was not among them."""
+        own = Timing(timing_id=self.timing_id, rtf=self.figures.rtf, model_seconds=self.model_seconds, total_seconds=self.total_seconds)
+        return next((found for found in (own, *self.further_timings) if found.timing_id == timing_id), None)
 
 
 class Spread(Record):
@@ -168,6 +188,8 @@ class RecipeResults(Described):
     """Software that the runs were made with."""
     git_revisions: list[str]
     """Revisions of the code."""
+    timings: int = 1
+    """Runs in which the nets of a seed were timed, each with the reference, at most."""
     rows: list[PooledRow]
     """The nets."""
     comparisons: list[PooledComparison]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from dropasr.errors import MeasurementError
-from dropasr.report.recipe_schema import PooledFigures, Spread, StoredRow, Utterance
-from dropasr.report.schema import Difference, ErrorRate, Speedup
+from dropasr.report.recipe_schema import PooledFigures, Spread, StoredRow, Timing, Utterance
+from dropasr.report.schema import Difference, ErrorRate, Rtf, Speedup
 from dropasr.report.test_sets import parts
 from dropasr.scoring.bootstrap import Bounds, difference_interval, ratio_interval, wer_interval
 
@@ -121,16 +121,29 @@ class Pool:
 
     def speedup(self, reference: Pool) -> tuple[Speedup, Spread]:
         """Speed against the reference, seeds as further passes; and the acoustic model's speed-up per seed."""
-        theirs = reference.common(self)
-        model = ratio_interval(_passes(theirs, "model_seconds"), _passes(self, "model_seconds"))
-        total = ratio_interval(_passes(theirs, "total_seconds"), _passes(self, "total_seconds"))
-        per_seed = [float(np.sum(a.model_seconds) / np.sum(b.model_seconds)) for a, b in zip(theirs.rows, self.rows)]
+        theirs = self._beside(reference)
+        model = ratio_interval(_passes(theirs, "model_seconds"), _passes(self.rows, "model_seconds"))
+        total = ratio_interval(_passes(theirs, "total_seconds"), _passes(self.rows, "total_seconds"))
+        per_seed = [float(np.sum(a.model_seconds) / np.sum(b.model_seconds)) for a, b in zip(theirs, self.rows)]
         speedup = Speedup(model=model.estimate, total=total.estimate, interval=model.bounds, total_interval=total.bounds)
         return speedup, spread(per_seed)
 
+    def _beside(self, reference: Pool) -> list[Timing]:
+        """The reference's times beside each of these rows, which `check_pool` has found to be there."""
+        found = [other.timing(row.timing_id) for row, other in zip(self.rows, reference.common(self).rows)]
+        return [timing for timing in found if timing is not None]
 
-def _passes(pool: Pool, name: str) -> np.ndarray:
-    return np.concatenate([np.asarray(getattr(row, name), np.float64) for row in pool.rows])
+    def rtf(self, reference: Pool) -> Rtf:
+        """Means over seeds; those of rows that were added later are as the reference's were at first."""
+        found = []
+        for row, first, beside in zip(self.figures, reference.common(self).figures, self._beside(reference)):
+            scaled = {part: getattr(row.rtf, part) * getattr(first.rtf, part) / getattr(beside.rtf, part) for part in Rtf.model_fields}
+            found.append(row.rtf if beside.rtf == first.rtf else Rtf(**scaled))
+        return Rtf(**{part: float(np.mean([getattr(rtf, part) for rtf in found])) for part in Rtf.model_fields})
+
+
+def _passes(timed: Sequence[StoredRow | Timing], name: str) -> np.ndarray:
+    return np.concatenate([np.asarray(getattr(row, name), np.float64) for row in timed])
 
 
 def check_pool(pool: Pool, reference: Pool) -> None:
@@ -149,8 +162,11 @@ def check_pool(pool: Pool, reference: Pool) -> None:
         for test in tests_of(first):
             if [item[:3] for item in _utterances(row, test)] != [item[:3] for item in _utterances(first, test)]:
                 raise MeasurementError(f"row {name}, seed {seed}: other {test} utterances, speakers or words than {at}. {_HINT}")
-        if row.timing_id != other.timing_id:
-            raise MeasurementError(f"row {name}, seed {seed}: not timed together with {reference.first.name} of that seed. {_HINT}")
+        if other.timing(row.timing_id) is None:
+            raise MeasurementError(
+                f"row {name}, seed {seed}: not timed together with {reference.first.name} of that seed, the reference. {_HINT} A run that"
+                f" adds methods needs {reference.first.name} among experiment.large."
+            )
         ours, theirs = (stack.model_copy(update={"versions": {}}) for stack in (row.stack, first.stack))
         if ours != theirs:
             raise MeasurementError(f"row {name}, seed {seed}: decoded with {ours.search}, beam {ours.beam:g}; others differ. {_HINT}")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from dropasr.config import Config
 from dropasr.errors import MeasurementError, StageError
 from dropasr.report.build import build
 from dropasr.report.recipe import collect, row_path, table
 
 sys.path.insert(0, str(Path(__file__).parent))
-from recipe_case import COMPACT4, MANY_WORDS, make_recipe, read, spoil  # noqa: E402 (the folder above is on the path only now)
-from report_case import make_config, make_run  # noqa: E402
+from recipe_case import COMPACT4, COMPACT8, MANY_WORDS, finish, make_recipe, read, spoil  # noqa: E402 (the folder above is on the path only now)
+from report_case import edit, make_config, make_run  # noqa: E402
 
 
 def test_collected_rows_are_left_alone(tmp_path, capsys):
@@ -97,3 +98,61 @@ def test_a_row_may_have_fewer_seeds_and_says_so(tmp_path):
         row_path(folder, "hand", "feedforward", name, 3).unlink()
     with pytest.raises(MeasurementError, match=r"expected seeds among \[1, 2\] as of dense, found \[1, 2, 3\]"):
         table(folder)
+
+
+def added(root: Path, slower: float, large=("dense",), errors: int = 2) -> tuple[Config, Path]:
+    """A recipe of one seed with the nets of 1/4, to which those of 1/8 were added on a machine that takes `slower` times as long."""
+    folder = make_recipe(root, seeds=(1,), config=make_config(budgets=[0.25]))
+    config = make_config(budgets=[0.125], large=list(large))
+    paths = make_run(root / "later", config, errors={"dense": 9, COMPACT8: errors})
+
+    def times(timing):
+        for row in timing["rows"].values():
+            for part in ("features", "model", "search", "total"):
+                row[part] *= slower
+            for part in ("model", "total"):
+                row[f"per_utterance_{part}_seconds"] = [[slower * value for value in line] for line in row[f"per_utterance_{part}_seconds"]]
+
+    edit(paths.rtf, times)
+    finish(config, paths, folder)
+    return config, folder
+
+
+def test_methods_are_added_beside_the_large_net(tmp_path):
+    """The net of 1/8 takes 0.01 s where the large one takes 0.08: on a machine of half the speed 0.02 and 0.16."""
+    _, folder = added(tmp_path, slower=2.0)
+    results = read(folder)
+    rows = {row.name: row for row in results.rows}
+    assert results.timings == 2 and "RTFs of added rows are scaled" in (folder / "RESULTS.md").read_text(encoding="utf-8")
+    assert rows["dense"].wer == pytest.approx(4.0)  # as it was, not the 18 % of the net trained again
+    assert rows[COMPACT8].wer_difference.mean == pytest.approx(0.0) and rows[COMPACT4].speedup.model == pytest.approx(4.0)
+    assert rows[COMPACT8].speedup.model == pytest.approx(8.0) and rows[COMPACT8].speedup_spread.per_seed == pytest.approx([8.0])
+    total = (0.01 + 0.08 + 0.05) / (0.01 + 0.01 + 0.05)
+    assert rows[COMPACT8].speedup.total == pytest.approx(total)
+    assert rows[COMPACT8].rtf.model == pytest.approx(0.001) and rows[COMPACT8].rtf.search == pytest.approx(0.005)
+    assert rows[COMPACT4].rtf.model == pytest.approx(0.002) and rows["dense"].rtf.model == pytest.approx(0.008)
+
+
+def test_what_is_added_twice_is_kept_once(tmp_path):
+    config, folder = added(tmp_path, slower=2.0)
+    before = {path: path.read_bytes() for path in (folder / "rows").iterdir()}
+    row_path(folder, "hand", "feedforward", COMPACT8, 1).unlink()
+    finish(config, make_run(tmp_path / "later", config, errors={COMPACT8: 2}), folder)  # timed once more, at full speed
+    assert len(before) == 6 and {path.name for path in (folder / "rows").iterdir()} == {path.name for path in before}
+    changed = {path.name for path, content in before.items() if path.read_bytes() != content}
+    assert changed == {f"hand-feedforward-{name}-seed1.json" for name in ("dense", COMPACT8)}
+    assert read(folder).timings == 3
+    finish(config, make_run(tmp_path / "later", config), folder)
+    assert read(folder).timings == 3
+
+
+def test_added_rows_need_the_reference_beside_them(tmp_path):
+    _, folder = added(tmp_path, slower=1.0, large=("annealed_dropout",))
+    with pytest.raises(MeasurementError, match="not timed together with dense.*needs dense among experiment.large"):
+        table(folder)
+
+
+def test_rows_of_older_versions_have_one_timing(tmp_path):
+    folder = make_recipe(tmp_path)
+    spoil(folder, "dense", lambda value: value.pop("further_timings"))
+    assert read(folder).timings == 1
