@@ -74,6 +74,14 @@ class SignalUpdate(Input):
     split_half: dict[str, list[Union[float, None]]]
 
 
+class InputsLeft(Input):
+    """What a net reads of its spliced frames: entries `frame * num_features + feature`."""
+
+    num_features: int
+    context: tuple[int, int]
+    inputs: list[int]
+
+
 class Summary(Input):
     """`nets/<row>/summary.json`."""
 
@@ -85,6 +93,7 @@ class Summary(Input):
     budget: float
     seed: int
     units: list[int]
+    inputs_left: Union[InputsLeft, None] = None
     parameters: int
     nonzeros: Union[int, None] = None
     macs_per_frame: int
@@ -106,6 +115,11 @@ class Summary(Input):
         """Inputs that are left, where they left as units do: they stand before the layers in what is told of removals."""
         left = self.compactions[-1].units_after if self.compactions else []
         return left[0] if len(left) == len(self.units) + 1 else None
+
+    def group_names(self, groups: int) -> list[str]:
+        """What figures of so many groups of units are of: the hidden layers, and before them the inputs where these may leave."""
+        layers = [f"layer {number}" for number in range(1, groups + 1)]
+        return ["inputs", *layers[:-1]] if groups == len(self.units) + 1 else layers
 
 
 class UtteranceScore(Input):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 
-from dropasr.report.inputs import EpochRetention, SignalUpdate
+from dropasr.report.inputs import EpochRetention, InputsLeft, SignalUpdate
 from dropasr.report.load import Net
 from dropasr.report.results import label
 from dropasr.report.schema import Criterion, Described, Row
@@ -189,9 +189,33 @@ def training_curves(nets: Sequence[Net], criterion: Criterion) -> str:
     return svg(figure_, "training")
 
 
-def retention_histograms(name: str, title: str, retention: Sequence[EpochRetention]) -> str:
-    """Histograms of retention probabilities: one panel per layer, one line of cells per pass, darker for more units."""
-    layers = max(len(epoch.layers) for epoch in retention)
+def inputs_left(name: str, title: str, left: InputsLeft) -> str:
+    """The inputs that a net reads, frames by features; beside them how many of each frame and of each feature are left."""
+    before, after = left.context
+    kept = np.zeros((before + 1 + after, left.num_features))
+    kept.reshape(-1)[left.inputs] = 1
+    frames, features = np.arange(-before, after + 1), np.arange(left.num_features)
+    figure_ = figure(8, 4.6)
+    grid = figure_.add_gridspec(2, 2, width_ratios=(4, 1), height_ratios=(1, 3))
+    middle = figure_.add_subplot(grid[1, 0])
+    middle.pcolormesh(np.arange(-before - 0.5, after + 1), np.arange(-0.5, left.num_features), kept.T, cmap="Blues", vmin=0, vmax=1.3)
+    middle.set_xlabel("frame, from the current one")
+    middle.set_ylabel("feature")
+    above = figure_.add_subplot(grid[0, 0], sharex=middle)
+    above.bar(frames, 100 * kept.mean(axis=1), color=COLOURS[0])
+    above.set_ylabel("% left")
+    beside = figure_.add_subplot(grid[1, 1], sharey=middle)
+    beside.barh(features, 100 * kept.mean(axis=0), height=1, color=COLOURS[0])
+    beside.set_xlabel("% left")
+    above.set_ylim(0, 100)
+    beside.set_xlim(0, 100)
+    figure_.suptitle(title, fontsize=10)
+    return svg(figure_, f"inputs-{name}")
+
+
+def retention_histograms(name: str, title: str, retention: Sequence[EpochRetention], groups: Sequence[str]) -> str:
+    """Histograms of retention probabilities: one panel per group of units, one line of cells per pass, darker for more units."""
+    layers = len(groups)
     figure_ = figure(2.0 + 1.9 * layers, max(2.4, 1.6 + 0.22 * len(retention)))
     all_axes = figure_.subplots(1, layers, squeeze=False, sharey=True)[0]
     image = None
@@ -202,7 +226,7 @@ def retention_histograms(name: str, title: str, retention: Sequence[EpochRetenti
         image = axes.pcolormesh(np.linspace(0, 1, counts.shape[1] + 1), np.arange(len(epochs) + 1), shares, cmap="Blues", vmin=0, vmax=100)
         axes.set_yticks(np.arange(len(epochs)) + 0.5, [str(epoch) for epoch in epochs], fontsize=7)
         axes.set_ylim(len(epochs), 0)
-        axes.set_title(f"layer {number + 1}: {retention[-1].layers[number].kept} kept", fontsize=9)
+        axes.set_title(f"{groups[number]}: {retention[-1].layers[number].kept} kept", fontsize=9)
         axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"], fontsize=8)
     all_axes[0].set_ylabel("epoch")
     figure_.supxlabel("retention probability", fontsize=9)

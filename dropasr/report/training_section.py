@@ -31,7 +31,9 @@ def training_section(run: Run) -> Iterator[Block]:
         if retention:
             title = f"{label(net.row)}: units by retention probability"
             caption = f"{title}, per layer and epoch; darker is more. The titles say how many units were kept in the last epoch shown."
-            yield Figure(f"retention-{slug(net.name)}", plots.retention_histograms(slug(net.name), title, retention), caption)
+            groups = net.summary.group_names(max(len(epoch.layers) for epoch in retention))
+            yield Figure(f"retention-{slug(net.name)}", plots.retention_histograms(slug(net.name), title, retention, groups), caption)
+    yield from _inputs(run.nets)
     yield from _signal(compacted)
     removed = [line for net in compacted for line in _compaction_lines(net)]
     if removed:
@@ -44,10 +46,20 @@ def training_section(run: Run) -> Iterator[Block]:
         )
 
 
+def _inputs(nets: list[Net]) -> Iterator[Block]:
+    """Which inputs nets read that have lost some."""
+    for net in nets:
+        left = net.summary.inputs_left
+        if left is not None:
+            title = f"{label(net.row)}: {len(left.inputs)} of {left.num_features * (sum(left.context) + 1)} inputs left"
+            caption = f"{title}, dark where one is; above and beside, the share of every frame and of every feature that is left."
+            yield Figure(f"inputs-{slug(net.name)}", plots.inputs_left(slug(net.name), title, left), caption)
+
+
 def _signal(nets: list[Net]) -> Iterator[Block]:
     """Split-half correlation of the estimators at the start of retention learning and, where it was recorded, over its updates."""
     start = [
-        (label(net.row), name, str(estimator.frames), estimator.split_half)
+        (label(net.row), name, str(estimator.frames), _by_group(net, estimator.split_half))
         for net in nets
         for name, estimator in net.summary.estimators.items()
     ]
@@ -75,14 +87,19 @@ def _update_lines(net: Net) -> Iterator[tuple[str, str, str, str, list[float | N
         means = over_updates(updates, name)
         for place, at in ((f"first of {len(updates)}", 0), ("last", -1)):
             mean = optional(None if np.isnan(means[at]) else means[at], 3)
-            yield label(net.row), name, place, mean, updates[at].split_half.get(name, [])
+            yield label(net.row), name, place, mean, _by_group(net, updates[at].split_half.get(name, []))
+
+
+def _by_group(net: Net, values: list[float | None]) -> dict[str, float | None]:
+    """Figures of groups of units by the name of the group."""
+    return dict(zip(net.summary.group_names(len(values)), values))
 
 
 def _layer_table(header: tuple[str, ...], lines: list[tuple]) -> Table:
-    """Lines whose last cell has one figure per layer."""
-    layers = max(len(line[-1]) for line in lines)
-    cells = [[*line[:-1], *(optional(value, 3) for value in line[-1]), *[""] * (layers - len(line[-1]))] for line in lines]
-    return Table((*header, *(f"layer {i + 1}" for i in range(layers))), cells, frozenset({0, 1, *range(2, len(header) - 1)}))
+    """Lines whose last cell has one figure per group of units."""
+    groups = sorted({name for line in lines for name in line[-1]}, key=lambda name: (name != "inputs", len(name), name))
+    cells = [[*line[:-1], *(optional(line[-1][name], 3) if name in line[-1] else "" for name in groups)] for line in lines]
+    return Table((*header, *groups), cells, frozenset({0, 1, *range(2, len(header) - 1)}))
 
 
 def _compaction_lines(net: Net) -> Iterator[list[str]]:

@@ -189,6 +189,7 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "learns_units": learns_units(row.method, config.methods[row.method]) if row.kind == "compact" else None,
         "macs_share": share,
         "units": net.widths,
+        "inputs_left": _inputs_left(net),
         "parameters": net.num_parameters(),
         "nonzeros": sum(int(parameter.count_nonzero()) for parameter in net.parameters()),
         "macs_per_frame": round(macs / net.frames_scored),
@@ -204,6 +205,12 @@ def train_row(config: Config, paths: Paths, row: Row, say: Callable[[str], None]
         "compactions": trainer.compactions,
     }
     write_row(config, paths, row, net, figures)
+
+
+def _inputs_left(net: AcousticModel) -> dict[str, Any] | None:
+    """Which inputs a net reads that has lost some: entries `frame * num_features + feature` of the spliced frames."""
+    dims = net.dims
+    return {key: dims[key] for key in ("num_features", "context", "inputs")} if "inputs" in dims else None
 
 
 def _cpu_seconds(history: list[dict[str, Any]]) -> float | None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from dropasr.errors import DataError, MeasurementError, StageError
+from dropasr.report import plots
 from dropasr.report.build import build
+from dropasr.report.inputs import InputsLeft
 from dropasr.report.load import load_run
 from dropasr.report.page import Text
 from dropasr.report.schema import check_results
@@ -161,6 +163,40 @@ def test_inputs_that_are_left_are_told_where_some_were_removed(run):
     assert inputs.pop(COMPACT) == 20 and set(inputs.values()) == {None}
     assert sizes(next(row for row in results.rows if row.name == COMPACT)).startswith("20 in, ")
     assert "20 in," in terminal_table(results)
+
+
+def test_inputs_that_are_left_are_drawn(run):
+    """Two features of five frames: the current one whole, of the others nothing but the first feature of the last."""
+    config, paths = run
+    left = {"num_features": 2, "context": [2, 2], "inputs": [4, 5, 8]}
+    probabilities = [{"counts": [3, *[0] * 18, 7], "kept": kept, "total": 10} for kept in (3, 30, 28)]
+
+    def with_inputs(value):
+        value["inputs_left"] = left
+        value["retention"] = [{"epoch": 2, "layers": probabilities}]
+        value["estimators"] = {"mean_field": {"split_half": [0.5, 0.6, 0.7], "frames": 64}}
+
+    edit(paths.net(COMPACT) / "summary.json", with_inputs)
+    build(config, paths, 1)
+    text = (paths.report / "report.md").read_text(encoding="utf-8")
+    assert "dropout compaction 1/4: 3 of 10 inputs left, dark where one is" in text
+    assert sorted(path.name for path in (paths.report / "plots").glob("inputs-*.svg")) == ["inputs-dropout-compaction-0-25.svg"]
+    # In the table of the signal of each group of units, a net without inputs that may leave has no figure for them.
+    assert "| net | estimator | frames | inputs | layer 1 | layer 2 |" in text
+    assert "| dropout compaction 1/4 | mean_field | 64 | 0.500 | 0.600 | 0.700 |" in text
+    assert "| dropout compaction 1/8 | mean_field | 4096 |  | 0.910 | 0.850 |" in text
+    histograms = (paths.report / "plots" / "retention-dropout-compaction-0-25.svg").read_text(encoding="utf-8")
+    assert ["inputs: 3 kept" in histograms, "layer 1: 30 kept" in histograms, "layer 3" in histograms] == [True, True, False]
+
+
+def test_the_picture_of_inputs_has_each_in_its_place(monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(plots, "svg", lambda figure, name: drawn.update(figure=figure) or "")
+    plots.inputs_left("net", "title", InputsLeft(num_features=2, context=(2, 2), inputs=[4, 5, 8]))
+    middle, above, beside = drawn["figure"].axes
+    assert middle.collections[0].get_array().reshape(2, 5).tolist() == [[0, 0, 1, 0, 1], [0, 0, 1, 0, 0]]
+    assert [(round(bar.get_x() + 0.4), bar.get_height()) for bar in above.patches] == [(-2, 0), (-1, 0), (0, 100), (1, 0), (2, 50)]
+    assert [(bar.get_y() + 0.5, bar.get_width()) for bar in beside.patches] == [(0, 40), (1, 20)]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rows_case import SMALL, tiny_data
 
 from dropasr.config import TrainConfig, load_config, rows
@@ -13,6 +14,7 @@ from dropasr.data.sequences import TokenSequences
 from dropasr.data.store import FrameStoreWriter
 from dropasr.errors import ConfigError, DivergedError, StageError
 from dropasr.files import read_json
+from dropasr.models.checkpoint import load_net
 from dropasr.paths import Paths
 from dropasr.training import jobs
 from dropasr.training.ctc_targets import tokens_file
@@ -155,6 +157,23 @@ def test_a_summary_counts_what_is_not_0(tmp_path):
     inputs = 17 * 8  # one layer of 16 units reads them; of each unit, int(0.9 * 136) weights are 0 in the end
     assert dense["nonzeros"] > 0.95 * dense["parameters"]
     assert 16 * (inputs - 122) + 16 <= sparse["nonzeros"] <= sparse["parameters"] - 16 * 122
+
+
+def test_a_summary_says_which_inputs_are_left(tmp_path):
+    values = config(*SMALL, "train.epochs=2", "experiment.compact=[input_compaction]", "methods.input_compaction.min_units=1")
+    paths = tiny_data(tmp_path)
+    assert summary_of(values, paths, "dense")["inputs_left"] is None
+    left = summary_of(values, paths, "input_compaction@0.25")["inputs_left"]
+    net = load_net(paths.net("input_compaction@0.25"))
+    assert (left["num_features"], left["context"]) == (8, [8, 8]) and 0 < len(left["inputs"]) < 17 * 8
+    frames = torch.randn(40, 17 * 8)
+    unread = [entry for entry in range(17 * 8) if entry not in left["inputs"]]
+    changed = frames.clone()
+    changed[:, unread] += 10.0
+    read = frames.clone()
+    read[:, left["inputs"][:1]] += 10.0
+    with torch.no_grad():
+        assert torch.equal(net(frames), net(changed)) and not torch.equal(net(frames), net(read))
 
 
 def test_a_row_without_budget_keeps_the_size_that_it_learned(tmp_path):
