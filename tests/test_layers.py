@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY
 
 ORDER = (
-    "errors files log paths workers config scoring data lang models compaction methods decoding runtime training adapt report"
+    "processor errors files log paths workers config scoring data lang models compaction methods decoding runtime training adapt report"
     " stages options bench stamps invocation transcribe verbs cli __main__"
 ).split()
 PACKAGE = REPOSITORY / "dropasr"

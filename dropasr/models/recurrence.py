@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Union
 
 import torch
@@ -72,6 +73,13 @@ def _for_autocast(weight: torch.Tensor) -> torch.Tensor:
     if not torch.is_autocast_cpu_enabled() or (weight.is_leaf and weight.requires_grad):
         return weight
     return weight.to(torch.get_autocast_cpu_dtype()) if weight.dtype == torch.float32 else weight
+
+
+@lru_cache(maxsize=1)
+def _runs_in_bfloat16() -> bool:
+    """Whether torch's LSTM takes bfloat16 on this processor: torch 2 hands it to oneDNN, which refuses to compute it without AVX512."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is None or bool(supported())
 
 
 class Recurrence(nn.Module):
@@ -211,6 +219,12 @@ class Recurrence(nn.Module):
 
     def _kernel(self, inputs: torch.Tensor, state: State, weights: list[torch.Tensor], weight_hr: Factor) -> tuple[torch.Tensor, State]:
         """torch's LSTM over whole sequences; `weights`: input matrix, recurrent matrix, and the biases of both."""
+        if torch.is_autocast_cpu_enabled() and not _runs_in_bfloat16():
+            full = self.weight_ih.dtype
+            values, hidden, cell_values, *matrices = (tensor.to(full) for tensor in (inputs, *state, *weights))
+            weight_hr = weight_hr if weight_hr is None else weight_hr.to(full)
+            with torch.autocast("cpu", enabled=False):
+                return self._kernel(values, (hidden, cell_values), matrices, weight_hr)
         hidden, cell_values = state
         weight_ih, weight_hh, *biases = weights
         # The kernel takes a projection to as many values as there are cells for none at all: give it one value more, which is 0.

@@ -27,6 +27,8 @@ def open_session(path: Path, threads: int) -> Any:
     options.log_severity_level = 3
     # Threads that spin between operators would show as load to whoever measures beside them.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without VNNI, sums of products of unsigned and signed 8 bits overflow in 16 bits; where that is so, weights become unsigned as well.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own exception types are not public
