@@ -16,10 +16,15 @@ source local/env.sh
 dropasr_environment
 
 for seed in ${SEEDS:-1 2 3}; do
-  # Fails where rows are missing and the run that makes them has not ended; whatever else is wrong, run.sh says it.
-  if ! python -m dropasr collect "${options[@]}" --seed "$seed" "$recipe" 2>/dev/null; then
+  # Fails where rows are missing and the run that makes them has not ended, and with 2 where they could not stand beside those that are there.
+  collect=(python -m dropasr collect "${options[@]}" --seed "$seed" "$recipe")
+  status=0
+  "${collect[@]}" 2>/dev/null || status=$?
+  if ((status == 1)); then
     (cd "$DROPASR_CALLER_DIR" && bash "$root/run.sh" "${options[@]}" --seed "$seed")
-    python -m dropasr collect "${options[@]}" --seed "$seed" "$recipe"
+  fi
+  if ((status > 0)); then
+    "${collect[@]}"
   fi
 done
 python -m dropasr table "$recipe"

@@ -96,6 +96,21 @@ def _compared(pools: list[Pool], tests: Sequence[str], kind: ErrorRate) -> list[
     return found
 
 
+def _reference(pools: Sequence[Pool], kind: ErrorRate) -> Pool | None:
+    """The large net with the lowest error rate on dev; only one that has all seeds can be compared with every row."""
+    large = [pool for pool in pools if pool.first.kind == "large"]
+    most = max((len(pool.seeds) for pool in large), default=0)
+    complete = [pool for pool in large if len(pool.seeds) == most]
+    return min(complete, key=lambda pool: (pool.dev_rate(kind), pool.mean("dev_ce")), default=None)
+
+
+def reference_name(rows: Sequence[StoredRow]) -> str | None:
+    """The row that a table of these, of one model and system, is measured against; None where there is no large net."""
+    pools = [Pool([row for row in rows if row.figures.name == name]) for name in _unique(row.figures.name for row in rows)]
+    found = _reference(pools, rows[0].error_rate) if pools else None
+    return None if found is None else found.first.name
+
+
 def _pool_group(rows: list[StoredRow], tests: Sequence[str], kind: ErrorRate) -> tuple[list[PooledRow], list[PooledComparison]]:
     """The rows of one model and system, large ones first and then by budget, and their comparisons at equal budget."""
     by_name: dict[str, list[StoredRow]] = {}
@@ -103,13 +118,9 @@ def _pool_group(rows: list[StoredRow], tests: Sequence[str], kind: ErrorRate) ->
         by_name.setdefault(row.figures.name, []).append(row)
     pools = [Pool(of_row) for of_row in by_name.values()]
     pools.sort(key=lambda pool: (-pool.first.budget, _ORDER[pool.first.kind], pool.first.name))
-    large = [pool for pool in pools if pool.first.kind == "large"]
-    if not large:
+    reference = _reference(pools, kind)
+    if reference is None:
         raise MeasurementError(f"model {rows[0].figures.model}: no row of a large net to compare with. Run the recipe again.")
-    # Only a net that has all seeds can be compared with every row.
-    most = max(len(pool.seeds) for pool in large)
-    complete = [pool for pool in large if len(pool.seeds) == most]
-    reference = min(complete, key=lambda pool: (pool.dev_rate(kind), pool.mean("dev_ce")))
     for pool in pools:
         check_pool(pool, reference)
     pools.sort(key=lambda pool: pool is not reference)

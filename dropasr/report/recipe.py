@@ -13,14 +13,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from dropasr.config import Config, system_name, system_slug
-from dropasr.errors import MeasurementError, StageError
+from dropasr.errors import ConfigError, MeasurementError, StageError
 from dropasr.files import hash_of, read_json, sha256_file, write_json, write_text
 from dropasr.paths import Paths
 from dropasr.report import recipe_page
 from dropasr.report.inputs import SplitScore
 from dropasr.report.load import Net, Run, evaluations_on_test, load_run
 from dropasr.report.page import Figure, to_markdown
-from dropasr.report.pool import make_recipe_results
+from dropasr.report.pool import make_recipe_results, reference_name
 from dropasr.report.recipe_schema import StoredRow, Utterance
 from dropasr.report.results import make_results, row_hashes
 from dropasr.report.schema import SCHEMA_VERSION, Results, check_results
@@ -43,6 +43,23 @@ def is_collected(config: Config, paths: Paths, folder: Path) -> bool:
         if not path.exists() or read_json(path).get("config_hash") != wanted:
             return False
     return True
+
+
+def _check_reference(config: Config, paths: Paths, folder: Path) -> None:
+    """Rows are added to others only beside the large net that these were measured against: said before hours are spent on training."""
+    made, system = set(row_hashes(config)), system_name(config)
+    files = (folder / "rows").glob(f"{_file_name(config.corpus.name)}-{paths.model}-*.json")
+    rows = [
+        row for row in map(_read, sorted(files)) if (row.corpus, row.figures.model, row.system) == (config.corpus.name, paths.model, system)
+    ]
+    kept = sorted({row.figures.name for row in rows} - made)
+    reference = reference_name(rows)
+    if kept and reference is not None and reference not in made:
+        raise ConfigError(
+            f"experiment.large: expected {reference} among them, found {', '.join(config.experiment.large)}. {folder / 'rows'} has rows"
+            f" that this run does not make ({len(kept)}, {kept[0]} first), measured against {reference}: it has to be timed beside the"
+            " new ones. Add it, or collect into another folder."
+        )
 
 
 def _stored(net: Net, run: Run, results: Results, hashes: dict[str, str], paths: Paths) -> StoredRow:
@@ -92,12 +109,14 @@ def collect(config: Config, paths: Paths, folder: Path) -> None:
     """Add the nets of a finished run to a recipe; rows that are there for this configuration are left alone.
 
     Large ones that are there keep their figures and get their times beside the new rows: methods can be added to a table without
-    training its other nets again. Raises StageError where the run is not finished, or was made with another configuration.
+    training its other nets again. Raises StageError where the run is not finished, or was made with another configuration,
+    ConfigError where the net that the recipe's rows are measured against is not among those of the run.
     """
     folder = Path(folder)
     if is_collected(config, paths, folder):
         print(f"{config.corpus.name}, {paths.model}, seed {paths.seed}: already in {folder.name}/rows; remove its files to measure again")
         return
+    _check_reference(config, paths, folder)
     hashes = row_hashes(config)
     again = f"Run all stages with the same options first: bash run.sh … --seed {paths.seed}"
     if not paths.results.exists():

@@ -9,8 +9,8 @@
 # SEEDS="1 2 3 4 5" sets other seeds. The methods stand in methods.yaml, what one corpus has otherwise in corpora/, the families that share a
 # learning rate in families.yaml, rates that were chosen in rates/. A seed whose rows are all in rows/ for this configuration is not run
 # again; what was killed goes on where it was. Rows are kept as they are: a method is added to a table without training its other nets
-# again, beside the large net that is its reference, with --set "experiment.large=[dense]" --set "experiment.small=[dense]"
-# --set "experiment.compact=[METHOD]". Commands of --list-jobs are independent of each other but for the teachers, which come first;
+# again, beside the large net that RESULTS.md names as its reference, with --set "experiment.large=[dense,dropout]"
+# --set "experiment.small=[dense]" --set "experiment.compact=[METHOD]". Commands of --list-jobs are independent of each other but for the teachers, which come first;
 # run from one folder, on machines that share it. When all have ended, the first command does the rest.
 set -euo pipefail
 

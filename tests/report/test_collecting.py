@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dropasr.config import Config
-from dropasr.errors import MeasurementError, StageError
+from dropasr.errors import ConfigError, MeasurementError, StageError
 from dropasr.report.build import build
 from dropasr.report.recipe import collect, row_path, table
 
@@ -147,7 +147,19 @@ def test_what_is_added_twice_is_kept_once(tmp_path):
 
 
 def test_added_rows_need_the_reference_beside_them(tmp_path):
-    _, folder = added(tmp_path, slower=1.0, large=("annealed_dropout",))
+    """Said before anything is trained; the row's times are looked at again when the table is made."""
+    folder = make_recipe(tmp_path, seeds=(1,), config=make_config(budgets=[0.25]))
+    before = {path: path.read_bytes() for path in (folder / "rows").iterdir()}
+    config = make_config(budgets=[0.125], large=["annealed_dropout"])
+    with pytest.raises(ConfigError, match=rf"experiment.large: expected dense among them, found annealed_dropout.*\({len(before) - 1}, "):
+        collect(config, make_run(tmp_path / "later", config), folder)
+    assert {path: path.read_bytes() for path in (folder / "rows").iterdir()} == before
+    for path in (folder / "rows").glob("*-dense-*"):  # nothing is left that a net could be measured against
+        path.unlink()
+    finish(config, make_run(tmp_path / "later", config), folder)
+
+    _, folder = added(tmp_path / "removed", slower=1.0)
+    edit(row_path(folder, "hand", "feedforward", "dense", 1), lambda value: value.update(further_timings=[]))
     with pytest.raises(MeasurementError, match="not timed together with dense.*needs dense among experiment.large"):
         table(folder)
 

@@ -113,7 +113,10 @@ echo "no matching distribution"; exit 1
 
 @pytest.fixture
 def recording_venv(tmp_path: Path) -> tuple[dict[str, str], Path]:
-    """A finished environment whose Python parses options and only writes down every other call; verb `lang` fails with exit code 7."""
+    """A finished environment whose Python parses options and only writes down every other call; verb `lang` fails with exit code 7.
+
+    Verb `collect` fails with the code that DROPASR_TEST_COLLECT gives, if it is set.
+    """
     calls = tmp_path / "calls.txt"
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -122,6 +125,7 @@ def recording_venv(tmp_path: Path) -> tuple[dict[str, str], Path]:
 if [[ $1 == -c || $2 == dropasr.options ]]; then exec {sys.executable} "$@"; fi
 {{ printf '%s|' "$PWD" "$DROPASR_CALLER_DIR" "${{@:2}}"; echo; }} >> {calls}
 [[ $3 != lang || -n ${{DROPASR_TEST_NO_FAILURE:-}} ]] || exit 7
+[[ $3 != collect ]] || exit ${{DROPASR_TEST_COLLECT:-0}}
 """,
         encoding="utf-8",
     )
@@ -176,6 +180,15 @@ def test_the_comparison_runs_any_configuration(recording_venv: tuple[dict[str, s
     options += [*rates, "--nj", "1", "--exp-dir", "mine"]
     folder = str(REPOSITORY / "recipes" / "compare")
     assert recorded(calls) == [*(["collect", *options, "--seed", seed, folder] for seed in "12"), ["table", folder]]
+
+
+@pytest.mark.parametrize("code, verbs", [(1, ["collect", "plan", "data", "collect"]), (2, ["collect", "collect"])])
+def test_rows_that_cannot_stand_beside_others_are_not_trained(recording_venv: tuple[dict[str, str], Path], code: int, verbs: list[str]):
+    """1: the run has not been made yet. 2: what it makes could not be added to the table."""
+    environment, calls = recording_venv
+    result = compare({**environment, "DROPASR_TEST_COLLECT": str(code)}, "--conf=conf/yesno.yaml", "--stop-stage", "1")
+    assert result.returncode == code
+    assert [words[0] for words in recorded(calls)] == verbs
 
 
 def test_smoke_has_one_seed_and_folders_of_its_own(recording_venv: tuple[dict[str, str], Path]):
