@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dropasr.config import Row, load_config, rows
 from dropasr.errors import ConfigError, DivergedError, StageError
@@ -132,15 +133,66 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
     assert chosen["dropout_compaction"]["training_rate"] == 0.025
     assert chosen["norm_removal"]["training_rate"] == chosen["random_removal"]["training_rate"] == 0.05
     text = target.read_text(encoding="utf-8")
-    assert "distilled (small distilled): 0.025: " in text and "chosen: 0.2 (at the edge)" in text
-    assert "removal (compact norm_removal): 0.025: 1.48, 0.05: 1.00, 0.1: inf; chosen: 0.05\n" in text
-    assert "mean of 2 seeds:" in text
-    source.write_text(f"{FAMILIES}seeds_of: {{{config().corpus.name}: 1}}\n", encoding="utf-8")
+    assert "distilled (small distilled), frame error, %, mean of 2 seeds: 0.025: " in text and "chosen: 0.2 (at the edge)" in text
+    assert "removal (compact norm_removal), frame error, %, mean of 2 seeds: 0.025: 1.48, 0.05: 1.00, 0.1: inf; chosen: 0.05\n" in text
+    source.write_text(f"{FAMILIES}corpora: {{{config().corpus.name}: {{seeds: 1, factors: [2.0, 4.0], most: 2}}}}\n", encoding="utf-8")
     trained.clear()
     search_rates(config(), paths, source, tmp_path / "other.yaml", 1)
     assert {seed for _, seed in trained} == {1} and "mean of 1 seed:" in (tmp_path / "other.yaml").read_text(encoding="utf-8")
+    assert {name for name, _ in trained if name.startswith("dropout_comp")} == {
+        f"dropout_compaction-rate{rate}@0.125" for rate in (0.1, 0.2)
+    }
     # Chosen for one model, rates leave another one alone.
     assert "training_rate" not in load_config(CONF, model="lstm", settings=[SETTINGS[2]], overlays=[target]).methods["norm_removal"]
+
+
+def test_a_family_that_is_added_is_searched_alone(tmp_path, monkeypatch):
+    source, target = tmp_path / "families.yaml", tmp_path / "synth-feedforward.yaml"
+    source.write_text(FAMILIES.replace("random_removal]", "random_removal, criterion_removal_l1]"), encoding="utf-8")
+    paths, trained = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), []
+
+    def train(values, paths, wanted, nj, spared):
+        for row in wanted:
+            trained.append(row.name)
+            write_history(
+                paths, row, {"dev_ce": 1.0, "dev_frame_error": made_up_error(row, 1) - 20 * float(row.method.partition("-rate")[2])}
+            )
+        return set()
+
+    monkeypatch.setattr(rate_search, "run_jobs", train)
+    search_rates(config("experiment.small=[dense]", "experiment.compact=[norm_removal]"), paths, source, target, 1)
+    before = target.read_text(encoding="utf-8")
+    assert not any("distilled" in name or "compaction" in name for name in trained)
+    trained.clear()
+    # A reason that was edited by hand stays.
+    target.write_text(before.replace("chosen: 0.1", "chosen: 0.1; as before") + "# end\n", encoding="utf-8")
+    search_rates(config("experiment.large=[dense]", "experiment.compact=[random_removal,criterion_removal_l1]"), paths, source, target, 1)
+    # The distilled net is new. Its teacher has the rate that was chosen for the table, 0.05, which is the configuration's, too.
+    assert {name.partition("-rate")[0] for name in trained} == {"dense", "small_distilled"}
+    chosen = yaml.safe_load(target.read_text(encoding="utf-8"))["models"]["feedforward"]["methods"]
+    assert chosen["criterion_removal_l1"]["training_rate"] == chosen["random_removal"]["training_rate"] == 0.05
+    assert chosen["norm_removal"]["training_rate"] == 0.05 and chosen["distilled"]["small_training_rate"] == 0.2  # the last of four
+    text = target.read_text(encoding="utf-8")
+    assert "chosen: 0.1; as before" in text and [line.split()[1] for line in text.splitlines()[1:5]] == [
+        "large",
+        "scratch",
+        "removal",
+        "distilled",
+    ]
+    trained.clear()
+    search_rates(config("experiment.compact=[norm_removal]"), paths, source, target, 1)
+    assert trained == [] and target.read_text(encoding="utf-8") == text
+    target.write_text("\n".join(line for line in text.splitlines() if " removal (" not in line) + "\n", encoding="utf-8")
+    search_rates(config("experiment.compact=[norm_removal]"), paths, source, target, 1)
+    assert {name.partition("-rate")[0] for name in trained} == {"norm_removal"}
+    assert "removal (compact norm_removal)" in target.read_text(encoding="utf-8")
+
+
+def test_teachers_have_the_rate_that_was_chosen_for_them():
+    families = {"distilled": Family(kind="small", methods=["distilled"])}
+    trial = trial_config(config(), families, {"distilled": [0.1]}, 0.125, {"dense": 0.2})
+    assert [row.name for row in rows(trial)] == ["dense-rate0.2", "small_distilled-rate0.1@0.125"]
+    assert trial.methods["distilled-rate0.1"]["teacher"] == "dense-rate0.2"
 
 
 def test_rates_of_students_whose_teacher_diverges_are_out(tmp_path, monkeypatch):
