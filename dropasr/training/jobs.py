@@ -49,12 +49,15 @@ def _ready(config: Config, waiting: list[Row], running: set[str]) -> list[Row]:
     return [row for row in waiting if teacher_done(row)]
 
 
-def run_jobs(config: Config, paths: Paths, wanted: list[Row], nj: int, spared: type[DropasrError] | None = None) -> set[str]:
+def run_jobs(
+    config: Config, paths: Paths, wanted: list[Row], nj: int, spared: type[DropasrError] | None = None, compared: bool = True
+) -> set[str]:
     """Train `wanted` in up to `nj` processes. The first failure stops the queue; finished rows stay, unfinished ones can be resumed.
 
     Rows that fail with an error of the class `spared` are passed over, and so are their students; the names of both are returned.
+    `compared` False: the rows are in no table, so that its rules do not hold for them.
     """
-    check_rows(config)
+    check_rows(config, compared)
     waiting = []
     for row in wanted:
         if is_trained(config, paths, row):

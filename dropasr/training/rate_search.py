@@ -205,7 +205,8 @@ def search_rates(config: Config, paths: Paths, source: Path, target: Path, nj: i
         trained = rows(trial)
         for of_seed in seeds:  # a rate at which one net diverges is out, and so is one whose teacher does
             diverged |= {row.name for row in trained if teacher_of(trial, row) in diverged}
-            diverged |= run_jobs(trial, of_seed, [row for row in trained if row.name not in diverged], nj, spared=DivergedError)
+            wanted = [row for row in trained if row.name not in diverged]
+            diverged |= run_jobs(trial, of_seed, wanted, nj, spared=DivergedError, compared=False)
         for name, family in families.items():
             of_rate = {rate: _label(family.methods[0], rate) for rate in rates[name]}
             errors[name] = {

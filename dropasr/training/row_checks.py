@@ -10,13 +10,15 @@ from dropasr.models.base import AcousticModel, check_skip
 from dropasr.training.loop import mask_options
 
 
-def check_rows(config: Config) -> None:
-    """Check what only models and methods know: options, teachers, and who may stand under large, small, compact."""
+def check_rows(config: Config, compared: bool = True) -> None:
+    """Check what only models and methods know: options, teachers, who may stand under large, small, compact, and the rules of comparison.
+
+    `compared` False leaves the rules out: rows that are in no table, such as trials of learning rates.
+    """
     large = config.experiment.large
     mask_options(config.train)
     net = build_model(config.model, config.features.num_mel_bins, 1)
     _check_rate(config, net)
-    _check_fair(config)
     for label, values in config.methods.items():
         options = method_options(label, values)
         smaller = makes_smaller(label, values)
@@ -28,7 +30,9 @@ def check_rows(config: Config) -> None:
             raise ConfigError(f"method '{label}': the teacher '{options.teacher}' is not among experiment.large ({', '.join(large)}).")
         _check_chain(config, label)
         check_method(label, values, net, options.teacher and method_options(options.teacher, config.methods[options.teacher]))
-    _check_taught(config)
+    if compared:
+        _check_fair(config)
+        _check_taught(config)
 
 
 def _check_taught(config: Config) -> None:

@@ -109,7 +109,7 @@ def test_the_search_finds_the_best_rate_and_a_run_reads_it(tmp_path, monkeypatch
     source.write_text(FAMILIES, encoding="utf-8")
     paths, trained = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), []
 
-    def train(values, paths, wanted, nj, spared):
+    def train(values, paths, wanted, nj, spared, compared):
         for row in wanted:
             trained.append((row.name, paths.seed))
             error = made_up_error(row, paths.seed)
@@ -151,7 +151,7 @@ def test_a_family_that_is_added_is_searched_alone(tmp_path, monkeypatch):
     source.write_text(FAMILIES.replace("random_removal]", "random_removal, criterion_removal_l1]"), encoding="utf-8")
     paths, trained = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), []
 
-    def train(values, paths, wanted, nj, spared):
+    def train(values, paths, wanted, nj, spared, compared):
         for row in wanted:
             trained.append(row.name)
             write_history(
@@ -195,12 +195,33 @@ def test_teachers_have_the_rate_that_was_chosen_for_them():
     assert trial.methods["distilled-rate0.1"]["teacher"] == "dense-rate0.2"
 
 
+def test_a_taught_family_is_searched_without_the_nets_that_stand_beside_it_in_the_table(tmp_path, monkeypatch):
+    families = {"taught": Family(kind="compact", methods=["distilled_compaction"])}
+    source, asked = tmp_path / "families.yaml", []
+    source.write_text("families: {taught: {kind: compact, methods: [distilled_compaction]}}\nseeds: 1\n", encoding="utf-8")
+
+    def train(values, paths, wanted, nj, spared, compared):
+        check_rows(values, compared)
+        asked.extend(row.name for row in wanted)
+        for row in wanted:
+            write_history(paths, row, {"dev_ce": 1.0, "dev_frame_error": len(asked)})
+        return set()
+
+    monkeypatch.setattr(rate_search, "run_jobs", train)
+    table = config("experiment.compact=[distilled_compaction]", "methods.dense.training_rate=0.1")
+    monkeypatch.setattr(rate_search, "families_of", lambda *_: families)
+    search_rates(table, Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), source, tmp_path / "found.yaml", 1)
+    assert "distilled_compaction-rate0.05@0.125" in asked and not any("small" in name for name in asked)
+    with pytest.raises(ConfigError, match="must stand beside it"):
+        check_rows(trial_config(table, families, {"taught": [0.05]}, 0.125))
+
+
 def test_rates_of_students_whose_teacher_diverges_are_out(tmp_path, monkeypatch):
     source, target = tmp_path / "families.yaml", tmp_path / "synth-feedforward.yaml"
     source.write_text(FAMILIES, encoding="utf-8")
     paths, asked = Paths(tmp_path / "data", tmp_path / "exp", "feedforward", 1), []
 
-    def train(values, paths, wanted, nj, spared):
+    def train(values, paths, wanted, nj, spared, compared):
         asked.append([row.name for row in wanted])
         for row in wanted:
             write_history(paths, row, {"dev_ce": 1.0, "dev_frame_error": made_up_error(row, 1)})
@@ -219,7 +240,7 @@ def test_equal_factors_are_one_rate(tmp_path, monkeypatch):
     source.write_text(families, encoding="utf-8")
     tried = []
 
-    def train(values, paths, wanted, nj, spared):
+    def train(values, paths, wanted, nj, spared, compared):
         tried.extend(row.name for row in wanted)
         for row in wanted:
             write_history(paths, row, {"dev_ce": 1.0, "dev_frame_error": made_up_error(row, 1)})
