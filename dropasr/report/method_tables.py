@@ -94,19 +94,30 @@ def _errors(results: RecipeResults, rows: Sequence[PooledRow], row: PooledRow, c
     return row.label, rate_over_seeds(results, rows, row), _difference(row, compared), _verdict(row, compared), f"{row.dev_ce:.4f}"
 
 
-def budget_table(results: RecipeResults, rows: Sequence[PooledRow], budget: float, compared: Comparisons) -> Table:
-    """All nets of a budget, fewest errors first: errors against dropout compaction, sizes, times."""
-    training = TrainingTime(rows)
+def _chosen_of(rows: Sequence[PooledRow], budget: float, with_chosen: Comparisons) -> PooledRow | None:
+    """The variant of dropout compaction that dev chose at a budget; None where there is one alone."""
+    name = next((with_chosen[row.name].difference.to for row in rows if row.budget == budget and row.name in with_chosen), None)
+    return next((row for row in rows if row.name == name), None)
+
+
+def budget_table(
+    results: RecipeResults, rows: Sequence[PooledRow], budget: float, compared: Comparisons, with_chosen: Comparisons | None = None
+) -> Table:
+    """All nets of a budget, fewest errors first: errors against dropout compaction and the variant of it that dev chose, sizes, times."""
+    training, with_chosen = TrainingTime(rows), with_chosen or {}
     to, loss = f"difference to {PIVOT.replace('_', ' ')} [95 %]", NAMES[rows[0].criterion].loss
     header = ("net", f"{results.rate_name} %", to, "verdict", loss, *_SIZES_AND_TIMES, training.head)
+    chosen = _chosen_of(rows, budget, with_chosen)
+    to_variant = () if chosen is None or chosen.method == PIVOT else (f"difference to {method_name(chosen)} [95 %]",)
     lines = [
         (
             *_errors(results, rows, row, compared),
             *_sizes_and_times(row, training),
+            *(_difference(row, with_chosen) for _ in to_variant),
         )
         for row in of_budget(results, rows, budget)
     ]
-    return Table(header, lines, frozenset({0, 3}))
+    return Table((*header, *to_variant), lines, frozenset({0, 3}))
 
 
 def full_size_table(results: RecipeResults, rows: Sequence[PooledRow], compared: Comparisons) -> Table:
@@ -150,18 +161,33 @@ def _names(rows: Sequence[PooledRow]) -> str:
     return ", ".join(method_name(row) for row in rows) or "none"
 
 
-def standing(results: RecipeResults, rows: Sequence[PooledRow], compared: Comparisons) -> Iterator[str]:
-    """A sentence per budget: the place of dropout compaction among the nets of that size, and what beats it, loses to it, ties with it."""
+def _standing(results: RecipeResults, rows: Sequence[PooledRow], ranked: list[PooledRow], row: PooledRow, compared: Comparisons) -> str:
+    """The place of a net among those of its size, and what beats it, loses to it, ties with it."""
+    by = {verdict: [other for other in ranked if _verdict(other, compared) == verdict] for verdict in ("better", "worse", "tie")}
+    place = 1 + sum(_rate(results, rows, other) < _rate(results, rows, row) for other in ranked)
+    lowest = f"lowest: {method_name(ranked[0])}, {plain_rate(ranked[0], results.order(rows)[0], results.error_rate)} %"
+    return (
+        f"{method_name(row)} has place {place} of {len(ranked)} by mean "
+        f"{results.rate_name} ({lowest}). By interval, better than it: {_names(by['better'])}; worse: {_names(by['worse'])}; "
+        f"ties: {_names(by['tie'])}."
+    )
+
+
+def standing(
+    results: RecipeResults, rows: Sequence[PooledRow], compared: Comparisons, with_chosen: Comparisons | None = None
+) -> Iterator[str]:
+    """Sentences per budget: where dropout compaction stands among the nets of that size, and where the variant does that dev chose."""
     for budget in budgets_of(rows):
         ranked = of_budget(results, rows, budget)
         pivot = next((row for row in ranked if row.kind == "compact" and row.method == PIVOT), None)
-        if pivot is None:
-            continue
-        by = {verdict: [row for row in ranked if _verdict(row, compared) == verdict] for verdict in ("better", "worse", "tie")}
-        place = 1 + sum(_rate(results, rows, row) < _rate(results, rows, pivot) for row in ranked)
-        lowest = f"lowest: {method_name(ranked[0])}, {plain_rate(ranked[0], results.order(rows)[0], results.error_rate)} %"
-        yield (
-            f"At {budget_text(budget)}, {method_name(pivot)} has place {place} of {len(ranked)} by mean "
-            f"{results.rate_name} ({lowest}). By interval, better than it: {_names(by['better'])}; worse: {_names(by['worse'])}; "
-            f"ties: {_names(by['tie'])}."
-        )
+        chosen = _chosen_of(rows, budget, with_chosen or {})
+        if pivot is not None:
+            best = " Of its variants dev chooses it." if chosen is pivot else ""
+            yield f"At {budget_text(budget)}, {_standing(results, rows, ranked, pivot, compared)}{best}"
+        if chosen is not None and chosen is not pivot:
+            words = results.error_rate == "word"
+            dev = f"{results.rate_name} on dev {chosen.dev_wer if words else chosen.dev_cer:.2f} %"
+            yield (
+                f"At {budget_text(budget)}, of the variants of dropout compaction dev chooses {method_name(chosen)} ({dev}). On test, "
+                f"{_standing(results, rows, ranked, chosen, with_chosen or {})}"
+            )

@@ -12,7 +12,7 @@ from dropasr.errors import MeasurementError
 from dropasr.report.claims import claims, smallest_without_loss
 from dropasr.report.recipe_schema import PooledComparison, PooledRow, RecipeResults, Smallest, StoredRow
 from dropasr.report.results import split_size
-from dropasr.report.rivals import pairs
+from dropasr.report.rivals import are_many, is_variant, pairs
 from dropasr.report.schema import ErrorRate
 from dropasr.report.seeds import Pool, check_pool, spread, tests_of
 from dropasr.report.test_sets import ALL, SplitSize, ordered, parts
@@ -71,11 +71,27 @@ def _pooled(pool: Pool, reference: Pool, tests: Sequence[str], kind: ErrorRate) 
 _ORDER = {"large": 0, "small": 1, "compact": 2}
 
 
-def _compared(pools: list[Pool], tests: Sequence[str], kind: ErrorRate) -> list[PooledComparison]:
+def _chosen_variants(pools: list[Pool], kind: ErrorRate) -> list[tuple[Pool, Pool]]:
+    """Where many methods are compared: the nets of a budget, with the variant of dropout compaction that has the fewest errors on dev."""
+    if not are_many([pool.first for pool in pools]):
+        return []
+    variants: dict[float, list[Pool]] = {}
+    for pool in pools:
+        if is_variant(pool.first):
+            variants.setdefault(pool.first.budget, []).append(pool)
+    chosen = {
+        budget: min(of_budget, key=lambda pool: (-len(pool.seeds), pool.dev_rate(kind), pool.mean("dev_ce")))
+        for budget, of_budget in variants.items()
+        if len(of_budget) > 1
+    }
+    of_size = [(pool, chosen.get(pool.first.budget)) for pool in pools if pool.first.kind != "large"]
+    return [(pool, other) for pool, other in of_size if other is not None and other is not pool]
+
+
+def _compared(found_pairs: Iterable[tuple[Pool, Pool]], tests: Sequence[str], kind: ErrorRate) -> list[PooledComparison]:
     """Nets against those that they are compared with, on every test set, over the seeds that both have."""
-    found, by_name = [], {pool.first.name: pool for pool in pools}
-    for test, (row, rival) in product(tests, pairs([pool.first for pool in pools])):
-        pool, other = by_name[row.name], by_name[rival.name]
+    found = []
+    for test, (pool, other) in product(tests, found_pairs):
         if set(pool.seeds) & set(other.seeds):
             ours, theirs = pool.common(other), other.common(pool)
             difference = ours.difference(theirs, test, kind)
@@ -111,8 +127,11 @@ def reference_name(rows: Sequence[StoredRow]) -> str | None:
     return None if found is None else found.first.name
 
 
-def _pool_group(rows: list[StoredRow], tests: Sequence[str], kind: ErrorRate) -> tuple[list[PooledRow], list[PooledComparison]]:
-    """The rows of one model and system, large ones first and then by budget, and their comparisons at equal budget."""
+def _pool_group(
+    rows: list[StoredRow], tests: Sequence[str], kind: ErrorRate
+) -> tuple[list[PooledRow], list[PooledComparison], list[PooledComparison]]:
+    """The rows of one model and system, large ones first and then by budget, their comparisons at equal budget, and those with the
+    variant of dropout compaction that dev chooses."""
     by_name: dict[str, list[StoredRow]] = {}
     for row in rows:
         by_name.setdefault(row.figures.name, []).append(row)
@@ -124,7 +143,10 @@ def _pool_group(rows: list[StoredRow], tests: Sequence[str], kind: ErrorRate) ->
     for pool in pools:
         check_pool(pool, reference)
     pools.sort(key=lambda pool: pool is not reference)
-    return [_pooled(pool, reference, tests, kind) for pool in pools], _compared(pools, tests, kind)
+    by_name = {pool.first.name: pool for pool in pools}
+    rivals = [(by_name[row.name], by_name[rival.name]) for row, rival in pairs([pool.first for pool in pools])]
+    pooled = [_pooled(pool, reference, tests, kind) for pool in pools]
+    return pooled, _compared(rivals, tests, kind), _compared(_chosen_variants(pools, kind), tests, kind)
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:
@@ -154,13 +176,15 @@ def make_recipe_results(stored: list[StoredRow], command: str) -> RecipeResults:
     sizes = _sizes(stored)
     rows: list[PooledRow] = []
     comparisons: list[PooledComparison] = []
+    to_chosen: list[PooledComparison] = []
     for key in _unique((row.system, row.figures.model) for row in stored):
         of_key = [row for row in stored if (row.system, row.figures.model) == key]
         own = tests_of(of_key[0])
         tests = [test for test in ordered(sizes) if set(parts(test, sizes)) - {ALL} <= set(own)]
-        of_group, compared = _pool_group(of_key, tests, first.error_rate)
+        of_group, compared, with_chosen = _pool_group(of_key, tests, first.error_rate)
         rows += of_group
         comparisons += compared
+        to_chosen += with_chosen
     smallest: list[Smallest] = smallest_without_loss(rows, sizes, first.error_rate)
     test = sizes["test"]
     return RecipeResults(
@@ -184,6 +208,7 @@ def make_recipe_results(stored: list[StoredRow], command: str) -> RecipeResults:
         test_evaluations=sum(row.test_evaluations for row in rows),
         rows=rows,
         comparisons=comparisons,
+        to_chosen=to_chosen,
         claims=claims(rows, comparisons, smallest, sizes, first.error_rate),
         smallest=smallest,
     )

@@ -144,7 +144,7 @@ def _group(results: RecipeResults, name: str, rows: list[PooledRow]) -> Iterator
     tests, many = results.order(rows), are_many(rows)
     compared = [item for item in results.comparisons if group_name(item) == name]
     if many:
-        yield from _methods(results, name, rows, compared)
+        yield from _methods(results, name, rows, compared, [item for item in results.to_chosen if group_name(item) == name])
         yield Heading(f"All nets{of_group}")
     for test in [] if many else tests:
         about = f"{results.rate_name} on {set_name(test)} against the RTF of the acoustic model{of_group}"
@@ -167,12 +167,17 @@ def _group(results: RecipeResults, name: str, rows: list[PooledRow]) -> Iterator
     yield from (Heading(f"WER % on test and units by seed{of_group}"), seed_table(rows))
 
 
-def _methods(results: RecipeResults, name: str, rows: list[PooledRow], compared: list[PooledComparison]) -> Iterator[Block]:
-    """Every method against dropout compaction of its size."""
+def _methods(
+    results: RecipeResults, name: str, rows: list[PooledRow], compared: list[PooledComparison], to_chosen: list[PooledComparison]
+) -> Iterator[Block]:
+    """Every method against dropout compaction of its size, and against the variant of it that dev chose."""
     of_group, found = _of_group(results, name), comparisons_of(results, rows, compared)
+    with_chosen = comparisons_of(results, rows, to_chosen)
     test, budgets = results.order(rows)[0], budgets_of(rows)
-    yield from (Text(sentence) for sentence in standing(results, rows, found))
-    number = sum(item.row in {row.name for row in rows if row.kind != "large"} for item in found.values())
+    yield from (Text(sentence) for sentence in standing(results, rows, found, with_chosen))
+    sized = {row.name for row in rows if row.kind != "large"}
+    of_variants = sum(item.difference.to != found[name].difference.to for name, item in with_chosen.items() if name in found)
+    number = sum(item.row in sized for item in found.values()) + of_variants
     yield Text(
         f"{number} comparisons with intervals of 95 % each: about one in twenty of equal nets would be called better or worse by chance."
     )
@@ -184,7 +189,7 @@ def _methods(results: RecipeResults, name: str, rows: list[PooledRow], compared:
         yield Figure(slug(f"pareto-{name}-{place}"), pareto_plot(results, rows, place), caption)
     for budget in budgets:
         yield Heading(f"At {budget_text(budget)} of the multiply-adds{of_group}, on {set_name(test)}")
-        yield budget_table(results, rows, budget, found)
+        yield budget_table(results, rows, budget, found, with_chosen)
     if any(not row.budget for row in rows):
         yield from (Heading(f"Sizes as learned{of_group}"), learned_size_table(results, rows))
     yield from (Heading(f"At full size{of_group}"), full_size_table(results, rows, found))

@@ -194,6 +194,8 @@ class RecipeResults(Described):
     """The nets."""
     comparisons: list[PooledComparison]
     """Nets against others of the same budget (`dropasr/report/rivals.py` says which)."""
+    to_chosen: list[PooledComparison] = []
+    """Where many methods are compared: nets against the variant of dropout compaction of their budget with the fewest errors on dev."""
     claims: list[Claim]
     """What was to be shown, and how it fell out; empty where the test sets have too few words."""
     smallest: list[Smallest]

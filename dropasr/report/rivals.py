@@ -2,7 +2,7 @@
 
 A table of one method or two compares every compacted net with its rivals: nets from scratch of its size, and controls, all with the same
 teacher or without one, as it is. Where more methods without a teacher share a budget with dropout compaction, each is compared with dropout
-compaction of its size, and sentences and claims are about that alone.
+compaction of its size, and sentences and claims are about that alone; and with the variant of it that dev chooses, where there are some.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ def is_control(row: Row) -> bool:
     if row.learns_units is None:  # as in files of older versions, whose controls had such names
         return row.method.endswith("_removal")
     return not row.learns_units
+
+
+def is_variant(row: Row) -> bool:
+    """Whether a net that meets a budget was made by dropout compaction or by a variant of it, which have it in their names."""
+    return row.kind == "compact" and row.budget > 0 and "compaction" in row.method
 
 
 def are_many(rows: Sequence[Row]) -> bool:

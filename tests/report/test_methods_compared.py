@@ -149,6 +149,26 @@ def test_place_of_dropout_compaction(tmp_path):
     )
 
 
+def test_the_variant_that_dev_chooses_is_compared_on_test(tmp_path, monkeypatch):
+    dev = {"online_compaction@0.25": 1, "dropout_compaction@0.25": 2, "online_compaction@0.125": 9, "dropout_compaction@0.125": 2}
+    monkeypatch.setitem(make_run.__globals__, "DEV_ERRORS", {**make_run.__globals__["DEV_ERRORS"], **dev})
+    errors = {"online_compaction@0.25": 4, "online_compaction@0.125": 3}
+    config = make_compared(compact=(*COMPACT, "online_compaction"))
+    text = page_of(tmp_path, {seed: errors for seed in (1, 2, 3)}, config=config)
+    chosen = (
+        "At 1/4, of the variants of dropout compaction dev chooses online compaction (WER on dev 2.00 %). On test, online compaction has"
+    )
+    assert f"{chosen} place 4 of 6 by mean WER (lowest: svd, 4.00 %). By interval, better than it: svd, " in text
+    assert "svd, dropout compaction, norm removal; worse: dropnet; ties: dense from scratch." in text
+    quarter = lines_of(text, "## At 1/4 of the multiply-adds, on test")
+    assert "| training s | difference to online compaction [95 %] |" in text
+    assert quarter["svd 1/4"][-1] == "-4.00 [-4.00, -4.00]" and quarter["online compaction 1/4"][-1] == "–"
+    # At 1/8 test prefers the other variant, but dev does not: there is no second comparison.
+    assert "At 1/8, dropout compaction has place 2 of 6" in text and "Of its variants dev chooses it." in text
+    assert lines_of(text, "## At 1/8 of the multiply-adds, on test")["svd 1/8"][-1] == "40"
+    assert "14 comparisons with intervals of 95 % each" in text, "five rivals twice, and with the variant at 1/4 all but one of them anew"
+
+
 def test_full_size_and_learned_sizes(tmp_path):
     text = page_of(tmp_path)
     large = lines_of(text, "## At full size")
