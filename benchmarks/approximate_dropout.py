@@ -96,9 +96,9 @@ class Contestant:
 
 
 def row(case: Case, rate: float, bfloat16: bool, arguments: argparse.Namespace) -> float:
-    """Print one row; returns the lowest mean ratio of dropout to approximate dropout, of rows and (MLPs) blocks."""
+    """Print one row; returns the lowest mean ratio of dropout to approximate dropout, of rows and blocks."""
     methods = {"open": {"method": "dense"}, "dropout": {"method": "dropout", "rate": rate}}
-    for name in ["rows", *arguments.patterns] if case.kind == "mlp" else ["rows"]:
+    for name in ["rows", *(name for name in arguments.patterns if case.kind == "mlp" or name != "tiles")]:
         methods[name] = {"method": "approximate_random_dropout", "rate": rate, "pattern": name}
         methods[name] |= {"parts": arguments.parts, "part_frames": arguments.part_frames} if name == "blocks" else {}
     contestants = {name: Contestant(case, method, bfloat16) for name, method in methods.items()}
@@ -141,7 +141,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=60, help="steps per piece of LSTMs")
     parser.add_argument("--steps", type=int, default=12, help="steps per method and repeat")
     parser.add_argument("--repeats", type=int, default=5, help="repeats")
-    parser.add_argument("--patterns", nargs="*", choices=("blocks", "tiles"), default=["blocks"], help="patterns of MLPs beside rows")
+    parser.add_argument("--patterns", nargs="*", choices=("blocks", "tiles"), default=["blocks"], help="patterns beside rows; tiles are of MLPs")
     parser.add_argument("--parts", type=int, default=4, help="parts of a batch with blocks of their own, at most")
     parser.add_argument("--part-frames", type=int, default=128, help="frames of such a part, at least")
     parser.add_argument("--wanted-mlp", type=float, default=1.5, help="least ratio, MLP of 2048 units at rate 0.5")

@@ -21,7 +21,7 @@ What it costs: drawing two numbers per layer, or a permutation per layer and par
 (dropasr/models/patterns.py). What it saves: with rows a matrix between two layers keeps (1 - rate)^2 of its products on average, forward
 and in both backward products, those of the first and last layer 1 - rate; with blocks it is so in every step; with tiles every matrix that
 reads units keeps 1 - rate. Recurrent layers run torch's fused kernel over the cells that are there, recurrent matrix included, for all
-steps of the batch.
+steps of the batch; with blocks once for each part of its pieces, which are what is divided there.
 """
 
 from __future__ import annotations
@@ -119,10 +119,10 @@ class Method(BaseMethod):
     def check(cls, options: MethodOptions, net: AcousticModel, teacher: Any = None) -> None:
         if not net.knows_patterns:
             raise ConfigError(f"{options.method}: nets of the kind {type(net).__name__} do not compute parts of their units.")
-        if options.pattern != "rows" and net.reads_chunks:
+        if options.pattern == "tiles" and net.reads_chunks:
             raise ConfigError(
-                f"{options.method}: torch's kernel of recurrent layers knows no {options.pattern}, so that nothing would become faster. "
-                "Set pattern: rows, or take model feedforward."
+                f"{options.method}: torch's kernel of recurrent layers knows no tiles, so that nothing would become faster. "
+                "Set pattern: rows or blocks, or take model feedforward."
             )
 
     def _draw_blocks(self, width: int) -> BlockPattern:

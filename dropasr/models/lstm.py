@@ -18,7 +18,7 @@ from dropasr.data.chunks import Chunks
 from dropasr.errors import ConfigError
 from dropasr.models.base import AcousticModel, Slice, UnitGroup
 from dropasr.models.gates import Gate
-from dropasr.models.patterns import linear
+from dropasr.models.patterns import BlockPattern, linear
 from dropasr.models.recurrence import Recurrence, State
 from dropasr.models.streaming import Stream
 
@@ -139,6 +139,9 @@ class Lstm(AcousticModel):
         return BURN_IN, BURN_IN if self.bidirectional else self.step * self.output_delay + self.splice
 
     def forward(self, chunks: Chunks) -> torch.Tensor:
+        gates = [gate for layer in self.layers for half in layer for gate in (half.gate, half.cell_gate) if gate is not None]
+        if any(isinstance(gate.pattern, BlockPattern) for gate in gates):
+            return self._in_parts(chunks, gates)
         inputs, lengths, rows = self._steps(chunks)
         hidden = self.run_layers(inputs, lengths)[0].flatten(0, 1)
         gates = [half.gate for half in self.layers[-1]]
@@ -148,6 +151,21 @@ class Lstm(AcousticModel):
         steps, step_of_row = torch.unique(rows, return_inverse=True)
         place = chunks.rows % chunks.frames.shape[1] % self.step
         return linear(self.output, hidden[steps], gates).unflatten(1, (self.step, self.num_outputs))[step_of_row, place]
+
+    def _in_parts(self, chunks: Chunks, gates: Sequence[Gate]) -> torch.Tensor:
+        """Logits where each part of the pieces has blocks of units of its own (all gates have a BlockPattern): part by part."""
+        patterns = [gate.pattern for gate in gates]
+        count = min(patterns[0].parts(len(chunks)), chunks.num_pieces)
+        logits, places = [], []
+        for part, pieces in enumerate(torch.arange(chunks.num_pieces).tensor_split(count)):
+            for gate, pattern in zip(gates, patterns):
+                gate.pattern = pattern.of_part(part)
+            own, rows = chunks.select(slice(int(pieces[0]), int(pieces[-1]) + 1))
+            logits.append(self(own))
+            places.append(rows)
+        for gate, pattern in zip(gates, patterns):
+            gate.pattern = pattern
+        return torch.cat(logits).index_select(0, torch.cat(places).argsort())
 
     def unit_activations(self, chunks: Chunks) -> list[torch.Tensor]:
         """Activations at the step that has the logits of the row, before layer norm; a backward half has read from there to the end."""

@@ -5,7 +5,8 @@ A gate whose `pattern` is set stands for masks that many frames of a batch share
 and both backward products have that much less to do, and gradients of whatever belongs to absent units are 0. With a `TilePattern` all
 units are there, and the layer above uses every `period`-th tile of its weights, diagonal by diagonal, so that its product falls into
 `period` dense ones of `1 / period ** 2` the size. A `BlockPattern`, an addition of ours, divides the batch into parts, each with random
-blocks of neighbouring units of its own.
+blocks of neighbouring units of its own; nets that read sequences divide the pieces of the batch and run each part by itself, with the
+`UnitPattern` that is left of it.
 
 Weights of what is there are gathered into small matrices, and their gradients spread into one full matrix; for a matrix of 1024 x 1024
 and 256 rows that takes 0.1 to 0.4 ms where the products of a forward pass take 3 to 15.
@@ -24,6 +25,8 @@ from torch.nn import functional
 from dropasr.models.gates import Gate
 
 EVERYTHING = slice(None)
+Units = Union[slice, torch.Tensor]
+"""Units that are there: regularly, or by their numbers, int64 and sorted."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,14 @@ class TilePattern:
 
 
 @dataclass(frozen=True, eq=False)
+class UnitPattern:
+    """The units of `numbers` (int64, sorted) are there, and are multiplied by `scale`."""
+
+    numbers: torch.Tensor
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
 class BlockPattern:
     """A batch is divided into parts; in part p the `size` units of each of `blocks[p]` (sorted numbers, `(P, K)`) are there, and are
     multiplied by `scale`. Parts have at least `least` rows, so that there may be fewer of them than P."""
@@ -72,12 +83,20 @@ class BlockPattern:
     scale: float
     least: int = 1
 
+    def parts(self, rows: int) -> int:
+        """Parts of a batch of `rows` frames."""
+        return max(1, min(len(self.blocks), rows // self.least))
+
     def split(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The rows of `inputs` `(N, ·)` by parts of about equal size, in order."""
-        return inputs.tensor_split(max(1, min(len(self.blocks), len(inputs) // self.least)))
+        return inputs.tensor_split(self.parts(len(inputs)))
+
+    def of_part(self, part: int) -> UnitPattern:
+        """The units of one part."""
+        return UnitPattern((self.blocks[part][:, None] * self.size + torch.arange(self.size)).flatten(), self.scale)
 
 
-Pattern = Union[RowPattern, TilePattern, BlockPattern]
+Pattern = Union[RowPattern, TilePattern, BlockPattern, UnitPattern]
 
 
 def _number_type(weight: torch.Tensor) -> torch.dtype:
@@ -118,7 +137,7 @@ class _Present(torch.autograd.Function):
     """Rows and columns of a matrix as a small one; the gradient of the others is 0."""
 
     @staticmethod
-    def forward(ctx, weight: torch.Tensor, rows: slice, columns: Sequence[slice], blocks: int, scale: float, dtype: torch.dtype):
+    def forward(ctx, weight: torch.Tensor, rows: Units, columns: Sequence[Units], blocks: int, scale: float, dtype: torch.dtype):
         ctx.place, ctx.shape, ctx.dtype = (rows, columns, blocks, scale), weight.shape, weight.dtype
         own = weight.view(blocks, weight.shape[0] // blocks, -1)[:, rows]
         parts = [own[..., part] for part in columns]
@@ -129,15 +148,21 @@ class _Present(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
         rows, columns, blocks, scale = ctx.place
-        whole = torch.zeros(ctx.shape, dtype=ctx.dtype)
-        own = whole.view(blocks, ctx.shape[0] // blocks, -1)[:, rows]
-        gradient = (gradient if scale == 1 else gradient * scale).view(blocks, own.shape[1], -1)
+        whole = torch.zeros(ctx.shape, dtype=ctx.dtype).view(blocks, ctx.shape[0] // blocks, -1)
+        own = whole[:, rows] if isinstance(rows, slice) else whole.new_zeros(blocks, len(rows), whole.shape[2])
+        gradient = (gradient if scale == 1 else gradient * scale).view(blocks, own.shape[1], -1).to(ctx.dtype)
         begin = 0
         for part in columns:
-            view = own[..., part]
-            view.copy_(gradient[..., begin : begin + view.shape[-1]])
-            begin += view.shape[-1]
-        return whole, None, None, None, None, None
+            count = own[0, 0, part].numel() if isinstance(part, slice) else len(part)
+            values = gradient[..., begin : begin + count]
+            if isinstance(part, slice):
+                own[..., part].copy_(values)
+            else:
+                own.index_copy_(2, part, values)
+            begin += count
+        if not isinstance(rows, slice):
+            whole.index_copy_(1, rows, own)
+        return whole.view(ctx.shape), None, None, None, None, None
 
 
 class _Blocks(torch.autograd.Function):
@@ -190,8 +215,12 @@ def _in_blocks(part: nn.Linear, inputs: torch.Tensor, rows: Union[BlockPattern, 
     return torch.cat([functional.linear(x, weight, bias) for x, weight, bias in zip(own, weights, biases)])
 
 
+def _are_all(units: Units) -> bool:
+    return isinstance(units, slice) and units == EVERYTHING
+
+
 def present(
-    weight: torch.Tensor, rows: slice = EVERYTHING, columns: Sequence[slice] = (EVERYTHING,), blocks: int = 1, scale: float = 1.0
+    weight: torch.Tensor, rows: Units = EVERYTHING, columns: Sequence[Units] = (EVERYTHING,), blocks: int = 1, scale: float = 1.0
 ) -> torch.Tensor:
     """`scale` times the given columns of the given rows of each of the `blocks` of a weight `(blocks * R, C)`, as a small dense matrix.
 
@@ -199,25 +228,29 @@ def present(
     """
     if weight.dim() == 1:
         return weight.view(blocks, -1)[:, rows].flatten()
-    if rows == EVERYTHING and all(part == EVERYTHING for part in columns) and scale == 1:
+    if _are_all(rows) and all(map(_are_all, columns)) and scale == 1:
         return weight
     return _Present.apply(weight, rows, tuple(columns), blocks, scale, _number_type(weight))
 
 
-def rows_of(gate: Union[Gate, None]) -> slice:
+def rows_of(gate: Union[Gate, None]) -> Units:
     """The units of a group that are there."""
     pattern = None if gate is None else gate.pattern
+    if isinstance(pattern, UnitPattern):
+        return pattern.numbers
     return pattern.units(gate.width) if isinstance(pattern, RowPattern) and pattern.period > 1 else EVERYTHING
 
 
-def columns_of(gates: Sequence[Gate]) -> tuple[slice, ...]:
+def columns_of(gates: Sequence[Gate]) -> tuple[Units, ...]:
     """The columns that are there of a weight that reads these groups, which lie side by side."""
-    if all(rows_of(gate) == EVERYTHING for gate in gates):
+    if all(_are_all(rows_of(gate)) for gate in gates):
         return (EVERYTHING,)
-    parts, offset = [], 0
+    parts: list[Units] = []
+    offset = 0
     for gate in gates:
         units = rows_of(gate)
-        parts.append(slice(offset + (units.start or 0), offset + gate.width, units.step))
+        sliced = isinstance(units, slice)
+        parts.append(slice(offset + (units.start or 0), offset + gate.width, units.step) if sliced else offset + units)
         offset += gate.width
     return tuple(parts)
 
@@ -259,7 +292,7 @@ def batch_norm(norm: nn.Module, units: torch.Tensor, gate: Gate) -> torch.Tensor
     rows = rows_of(gate)
     if isinstance(norm, nn.BatchNorm1d) and isinstance(gate.pattern, BlockPattern):
         return _batch_norm_in_blocks(norm, units, gate.pattern)
-    if rows == EVERYTHING or not isinstance(norm, nn.BatchNorm1d):
+    if _are_all(rows) or not isinstance(norm, nn.BatchNorm1d):
         return norm(units)
     mean, variance = norm.running_mean[rows].clone(), norm.running_var[rows].clone()
     weight, bias = norm.weight[rows].contiguous(), norm.bias[rows].contiguous()

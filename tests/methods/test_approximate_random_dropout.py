@@ -209,6 +209,33 @@ def test_row_patterns_are_masks_of_recurrent_nets(variant):
             group.gate.pattern = None
 
 
+@pytest.mark.parametrize("least,parts", [(1, [[0, 1], [2]]), (1000, [[0, 1, 2]])])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_block_patterns_are_masks_of_the_parts_of_the_pieces_of_recurrent_nets(variant, least, parts):
+    """The oracle gives each part to the net by itself, masked."""
+    net, chunks = make_net(variant), make_chunks([14, 9, 6], stride=3)
+    labels = torch.randint(5, (len(chunks.rows),), generator=torch.Generator().manual_seed(0))
+    patterns = []
+    for number, width in enumerate(net.widths):
+        size = 2 if width % 2 == 0 else 1
+        draw = [torch.randperm(width // size, generator=torch.Generator().manual_seed(10 * number + part)) for part in range(2)]
+        patterns.append(BlockPattern(torch.stack([order[: width // size // 2 + 1].sort()[0] for order in draw]), size, 1.3, least))
+    logits, total = torch.zeros(len(labels), 5, dtype=torch.float64), {}
+    for part, pieces in enumerate(parts):
+        masks = [torch.zeros(width, dtype=torch.float64) for width in net.widths]
+        for mask, pattern in zip(masks, patterns):
+            mask.view(-1, pattern.size)[pattern.blocks[part]] = pattern.scale
+        set_gates(net, masks)
+        own, rows = chunks.select(slice(pieces[0], pieces[-1] + 1))
+        logits[rows], gradient = gradients(net, own, labels[rows])
+        for name, value in gradient.items():
+            total[name] = total.get(name, 0) + value * len(rows) / len(labels)
+    for group, pattern in zip(net.unit_groups(), patterns):
+        group.gate.multiplier, group.gate.pattern = None, pattern
+    assert_same(gradients(net, chunks, labels), (logits, total))
+    assert all(group.gate.pattern is pattern for group, pattern in zip(net.unit_groups(), patterns))
+
+
 @pytest.mark.parametrize("shape", [(8, 12), (7, 11), (3, 2)])
 @pytest.mark.parametrize("period,bias", [(2, 0), (3, 1), (5, 4)])
 def test_tile_patterns_are_masks_of_weights(shape, period, bias):
@@ -286,8 +313,7 @@ def test_refusals():
         method_of().training_mode(ToyRecurrent(4, 8, 5), 0)
     with pytest.raises(ConfigError, match="knows no tiles"):
         check_method("a", {"method": NAME, "pattern": "tiles"}, make_net("lstm"))
-    with pytest.raises(ConfigError, match="knows no blocks"):
-        check_method("a", {"method": NAME, "pattern": "blocks", "rate": 0.9}, make_net("lstm"))
+    check_method("a", {"method": NAME, "pattern": "blocks", "rate": 0.9}, make_net("lstm"))
     settings = [f"experiment.large=[dense,{NAME}]", f"methods.{NAME}.pattern=tiles"]
     check_rows(load_config(CONF, settings=settings))
     with pytest.raises(ConfigError, match="knows no tiles"):
