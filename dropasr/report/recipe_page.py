@@ -88,8 +88,8 @@ def _about(results: RecipeResults) -> list[str]:
 
 _TIMED_APART = (
     "Rows were added: nets of one seed were timed in several runs, each beside the reference, to which their speed-ups are; RTFs of added "
-    "rows are scaled by what the reference took in the first run and in theirs. What changed between the runs, such as faster kernels, is in "
-    "the speed-ups, too: compare those of one run."
+    "rows are scaled by what the reference took in the first run and in theirs. What changed between the runs, such as faster kernels, "
+    "is in the speed-ups, too: compare those of one run."
 )
 
 
