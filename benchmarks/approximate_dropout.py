@@ -141,7 +141,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=60, help="steps per piece of LSTMs")
     parser.add_argument("--steps", type=int, default=12, help="steps per method and repeat")
     parser.add_argument("--repeats", type=int, default=5, help="repeats")
-    parser.add_argument("--patterns", nargs="*", choices=("blocks", "tiles"), default=["blocks"], help="patterns beside rows; tiles are of MLPs")
+    parser.add_argument("--patterns", nargs="*", choices=("blocks", "tiles"), default=["blocks"], help="beside rows (tiles: MLPs)")
     parser.add_argument("--parts", type=int, default=4, help="parts of a batch with blocks of their own, at most")
     parser.add_argument("--part-frames", type=int, default=128, help="frames of such a part, at least")
     parser.add_argument("--wanted-mlp", type=float, default=1.5, help="least ratio, MLP of 2048 units at rate 0.5")
