@@ -221,6 +221,12 @@ def test_recurrent_nets_have_one_method_more_and_keep_their_inputs():
     assert [name for name in recurrent if name != "iss_group_lasso"] == [name for name in forward if name not in inputs]
 
 
+def test_mini_librispeech_compares_all_methods_that_meet_a_budget():
+    of_corpus = read_layers(COMPARE / "corpora" / "mini_librispeech_reduced.yaml")["experiment"]["compact"]
+    of_all = read_layers(COMPARE / "methods.yaml")["experiment"]["compact"]
+    assert sorted(of_corpus) == sorted(name for name in of_all if not name.endswith("_published"))
+
+
 def test_every_method_is_compared():
     lists = read_layers(COMPARE / "methods.yaml")
     experiment = lists["experiment"]

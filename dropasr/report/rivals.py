@@ -31,8 +31,8 @@ def is_control(row: Row) -> bool:
 
 
 def is_variant(row: Row) -> bool:
-    """Whether a net that meets a budget was made by dropout compaction or by a variant of it, which have it in their names."""
-    return row.kind == "compact" and row.budget > 0 and "compaction" in row.method
+    """Whether a net of a budget was made by dropout compaction or a variant of it, which have it in their names; controls are none."""
+    return row.kind == "compact" and row.budget > 0 and "compaction" in row.method and not is_control(row)
 
 
 def are_many(rows: Sequence[Row]) -> bool:
