@@ -311,7 +311,7 @@ VERBS = {
     ),
     "bench": Verb(
         _bench,
-        "rtf|roofline|auto FOLDER..., search ROW, causes LARGE_ROW SMALL_ROW: measure nets in engines and searches",
+        "rtf|roofline|auto FOLDER..., search ROW, causes LARGE_ROW SMALL_ROW, retime RECIPE_DIR: measure nets in engines and searches",
         MANY,
         own=(
             Option("--engines", "A,B", "engines to measure (default: all that can run); of search: k2, k2_batched, kaldi"),

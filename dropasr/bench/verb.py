@@ -1,4 +1,4 @@
-"""`python -m dropasr bench rtf|roofline|auto|search|causes …`: from a command line to figures on disk and text."""
+"""`python -m dropasr bench rtf|roofline|auto|search|causes|retime …`: from a command line to figures on disk and text."""
 
 from __future__ import annotations
 
@@ -127,17 +127,26 @@ def _causes(config: Config, paths: Paths, invocation: Invocation) -> str:
     return _written(_folder(invocation, paths), "causes", result, causes.markdown(result))
 
 
+def _retime(config: Config, paths: Paths, invocation: Invocation) -> str:
+    from dropasr.bench.retime import retime
+
+    if len(invocation.arguments) != 2:
+        raise UsageError("expected python -m dropasr bench retime RECIPE_DIR [options], found more than one folder.")
+    return retime(config, paths, (invocation.base / invocation.arguments[1]).resolve(), "--under-load" in invocation.own)
+
+
 KINDS: dict[str, Callable[[Config, Paths, Invocation], str]] = {
     "rtf": _rtf,
     "roofline": _roofline,
     "auto": _auto,
     "search": _search,
     "causes": _causes,
+    "retime": _retime,
 }
 
 
 def run(config: Config, paths: Paths, invocation: Invocation) -> str:
-    """Measure what the command line asks for; write `NAME.json` and `NAME.md`, and return the latter."""
+    """Measure what the command line asks for; write `NAME.json` and `NAME.md`, or the rows of a recipe; return what is to be said."""
     kind = invocation.arguments[0]
     if kind not in KINDS:
         raise UsageError(f"unknown benchmark '{kind}': did you mean '{nearest(kind, list(KINDS))}'? Benchmarks: {', '.join(KINDS)}.")

@@ -68,11 +68,11 @@ class FeedForward(AcousticModel):
         self.num_features = num_features
         self._context = tuple(context)
         self._read: torch.Tensor | None = None if inputs is None else torch.tensor(list(inputs))
-        self.input_gate = Gate(self._num_inputs) if gated_inputs else None
+        self.input_gate = Gate(self.num_inputs) if gated_inputs else None
         self.num_outputs = num_outputs
         self.activation = activation
         self.batch_norm = batch_norm
-        below = [self._num_inputs, *widths]
+        below = [self.num_inputs, *widths]
         self.ranks = [0] * len(below) if ranks is None else list(ranks)
         if len(self.ranks) != len(below):
             raise ConfigError(f"ranks: expected one for each of the {len(below)} matrices, found {len(self.ranks)}.")
@@ -94,12 +94,13 @@ class FeedForward(AcousticModel):
         return None if self._read is None else self._read.tolist()
 
     @property
-    def _num_inputs(self) -> int:
+    def num_inputs(self) -> int:
+        """How many entries of the spliced frames the net reads."""
         return self.num_features * (self._context[0] + 1 + self._context[1]) if self._read is None else len(self._read)
 
     def gate_inputs(self) -> None:
         """Make the inputs a group of units that may be removed; `open_inputs` ends it."""
-        self.input_gate = Gate(self._num_inputs)
+        self.input_gate = Gate(self.num_inputs)
 
     def open_inputs(self) -> None:
         """Let the inputs that are left be inputs again, and no group of units."""
@@ -182,7 +183,7 @@ class FeedForward(AcousticModel):
     def macs_per_frame(self, widths: Sequence[int] | None = None) -> int:
         sizes = [*(self.widths if widths is None else widths), self.num_outputs]
         if self.input_gate is None:
-            sizes = [self._num_inputs, *sizes]
+            sizes = [self.num_inputs, *sizes]
         shapes = zip(sizes, sizes[1:], self.ranks)
         return sum(rank * (below + above) if rank else below * above for below, above, rank in shapes)
 
@@ -190,7 +191,7 @@ class FeedForward(AcousticModel):
         dims = self.dims
         if self.input_gate is not None:
             number, *widths = widths
-            dims["inputs"] = (list(range(self._num_inputs)) if self._read is None else self.inputs)[:number]
+            dims["inputs"] = (list(range(self.num_inputs)) if self._read is None else self.inputs)[:number]
         return from_dims({**dims, "widths": list(widths)})
 
 

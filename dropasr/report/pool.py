@@ -166,6 +166,14 @@ def _sizes(stored: Sequence[StoredRow]) -> dict[str, SplitSize]:
     return {test: split_size(pool.counts(test, "word"), pool.speakers(test), pool.sets(test)) for test, pool in found}
 
 
+def _timings(stored: Sequence[StoredRow]) -> int:
+    """In how many runs the acoustic models of one seed were timed, at most."""
+    found: dict[tuple[str, str, int], set[str]] = {}
+    for row in stored:
+        found.setdefault((row.system, row.figures.model, row.figures.seed), set()).add(row.model_timing_id)
+    return max(map(len, found.values()))
+
+
 def make_recipe_results(stored: list[StoredRow], command: str) -> RecipeResults:
     """Pool the rows of one corpus of a recipe; MeasurementError where they must not be pooled or compared."""
     found = _unique(row.error_rate for row in stored)
@@ -199,7 +207,8 @@ def make_recipe_results(stored: list[StoredRow], command: str) -> RecipeResults:
         hardware=_unique(row.hardware for row in stored),
         stack=_unique(row.stack for row in stored),
         git_revisions=_unique(row.figures.git_revision or "unknown" for row in stored),
-        timings=max(1 + len(row.further_timings) for row in stored),
+        timings=_timings(stored),
+        retimed=sum(row.retimed is not None for row in stored),
         test_words=test.words,
         test_speakers=test.speakers,
         bootstrap_unit=test.bootstrap_unit,

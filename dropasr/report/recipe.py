@@ -147,6 +147,12 @@ def _write_timing(path: Path, again: StoredRow) -> None:
         _write(path, kept.model_copy(update={"further_timings": [*kept.further_timings, timing]}))
 
 
+def rewrite(folder: Path, row: StoredRow) -> None:
+    """Write a row that is there anew, such as with other times."""
+    figures = row.figures
+    _write(row_path(folder, row.corpus, figures.model, figures.name, figures.seed, row.system), row)
+
+
 def load_rows(folder: Path) -> list[StoredRow]:
     """All rows of a recipe; MeasurementError naming a file that has another form, StageError where there are none."""
     files = sorted((folder / "rows").glob("*.json"))

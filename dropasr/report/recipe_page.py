@@ -93,6 +93,16 @@ _TIMED_APART = (
 )
 
 
+def _retimed(results: RecipeResults) -> str:
+    all_rows = results.retimed == sum(len(row.seeds) for row in results.rows)
+    whose = "of all rows" if all_rows else f"of {results.retimed} nets (rows times seeds)"
+    return (
+        f"Acoustic models {whose} were timed again (`bench retime`), those of a seed in one run, as nets of the rows' sizes with "
+        "weights by lot; features and search have the times of the runs that made the rows, each beside the "
+        "reference, and the total is the sum."
+    )
+
+
 def _reading(results: RecipeResults) -> list[str]:
     reference = " and ".join(f"{row.label} ({group_name(row)})" for row in results.rows if row.reference)
     sizes = [f"{set_name(name)}: {size.speakers_text}, {size.words} words, {size.interval_text}" for name, size in results.tests.items()]
@@ -104,7 +114,9 @@ def _reading(results: RecipeResults) -> list[str]:
         "Differences are paired and, like the error rates of a comparison or claim, over the seeds that both rows have; a row with fewer "
         "seeds names them. Seeds are averaged, not drawn: read the spread over seeds beside an interval.",
         "RTF: one thread, batch 1, warmed up, nets interleaved over the same utterances, sum of times over sum of durations. "
-        "Intervals of speed-ups: bootstrap over utterances, seeds as further passes." + (f" {_TIMED_APART}" if results.timings > 1 else ""),
+        "Intervals of speed-ups: bootstrap over utterances, seeds as further passes."
+        + (f" {_TIMED_APART}" if results.timings > 1 else "")
+        + (f" {_retimed(results)}" if results.retimed else ""),
         "Training: one thread, median over seeds, without that of a teacher; by the clock, beside whatever else ran, where the column does "
         "not say processor.",
         "No loss: the upper end of the difference is at most +5 % of the reference's error rate or +0.5, whichever is larger. Better: the "

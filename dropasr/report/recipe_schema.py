@@ -31,6 +31,17 @@ class Timing(Record):
     """Seconds of the whole decode, passes by utterances."""
 
 
+class Retimed(Record):
+    """A run of `bench retime`, which timed the acoustic model again, as a net of the row's sizes with weights by lot."""
+
+    timing_id: str
+    """Hash of the timing: nets that share it were interleaved."""
+    hardware: dict[str, Union[str, int, float]]
+    """Processor, cores, threads, memory, system."""
+    versions: dict[str, str]
+    """Software."""
+
+
 class StoredRow(Record):
     """One net of one seed, with what pooling needs."""
 
@@ -76,6 +87,13 @@ class StoredRow(Record):
     """Seconds of the whole decode, passes by utterances."""
     further_timings: list[Timing] = []
     """Of a large net: its times beside rows that were added later."""
+    retimed: Union[Retimed, None] = None
+    """The run that the times of the acoustic model are from, if it is not the one that made the row."""
+
+    @property
+    def model_timing_id(self) -> str:
+        """The run that the times of the acoustic model are from."""
+        return self.timing_id if self.retimed is None else self.retimed.timing_id
 
     def timing(self, timing_id: str) -> Union[Timing, None]:
         """The times taken beside others; None where this net was not among them."""
@@ -190,6 +208,8 @@ class RecipeResults(Described):
     """Revisions of the code."""
     timings: int = 1
     """Runs in which the nets of a seed were timed, each with the reference, at most."""
+    retimed: int = 0
+    """Files whose acoustic models were timed again as nets of their sizes with weights by lot, all of a seed in one run."""
     rows: list[PooledRow]
     """The nets."""
     comparisons: list[PooledComparison]

@@ -23,7 +23,7 @@ from dropasr.decoding.search import PLAIN, Search, Weights
 from dropasr.errors import StageError
 from dropasr.files import read_json, write_json
 from dropasr.log import get_logger
-from dropasr.models.base import check_skip
+from dropasr.models.base import AcousticModel, check_skip
 from dropasr.models.checkpoint import load_net
 from dropasr.paths import Paths
 from dropasr.runtime.busy import BUSY_SHARE, busy_share
@@ -43,8 +43,8 @@ class _Timed:
         self.net = load_net(paths.net(name))
         self.scores = read_json(paths.scores(name))
         self.scale, self.prior = self.scores["acoustic_scale"], load_log_prior(config, paths, name)
-        self.stride, self.skip = config.train.frame_subsampling, config.decode.frame_skip
-        check_skip(self.net, self.skip)
+        self.config = config
+        check_skip(self.net, config.decode.frame_skip)
         self.search = searches.get(Weights(self.scores["lm_scale"], self.scores["insertion_penalty"]))
 
     def seconds(self, features: Features, audio: Audio) -> tuple[float, float, float]:
@@ -52,11 +52,18 @@ class _Timed:
         begin = time.perf_counter()
         frames = features(audio)
         after_features = time.perf_counter()
-        logits = self.net.logits(torch.from_numpy(frames), self.stride * self.skip)
-        scores = shared((torch.log_softmax(logits, dim=1) - self.prior) * self.scale, self.skip, len(frames), self.stride)
-        after_model = time.perf_counter()
+        scores, model = model_scores(self.config, self.net, torch.from_numpy(frames), self.prior, self.scale)
+        before_search = time.perf_counter()
         self.search.decode([scores])
-        return after_features - begin, after_model - after_features, time.perf_counter() - after_model
+        return after_features - begin, model, time.perf_counter() - before_search
+
+
+def model_scores(config: Config, net: AcousticModel, frames: torch.Tensor, prior: torch.Tensor, scale: float) -> tuple[torch.Tensor, float]:
+    """Scores `(⌈T/stride⌉, K)` of normalised frames `(T, F)` as the search reads them, and the seconds that they took."""
+    stride, skip, begin = config.train.frame_subsampling, config.decode.frame_skip, time.perf_counter()
+    logits = net.logits(frames, stride * skip)
+    scores = shared((torch.log_softmax(logits, dim=1) - prior) * scale, skip, len(frames), stride)
+    return scores, time.perf_counter() - begin
 
 
 class Searches:

@@ -5,6 +5,7 @@
 #   bash recipes/compare/run.sh --smoke [--conf …] [options of run.sh]                    one seed, one budget, LSTMs too; results in smoke/
 #   bash recipes/compare/run.sh --search-rates [--conf …] [options of run.sh]             choose learning rates on dev, once, before the table
 #   bash recipes/compare/run.sh --list-jobs [--conf …] [options of run.sh]                a command per net that is still to train
+#   bash recipes/compare/run.sh --retime [--conf …] [options of run.sh]                   time the acoustic models of all rows in one run
 #
 # SEEDS="1 2 3 4 5" sets other seeds. The methods stand in methods.yaml, what one corpus has otherwise in corpora/, the families that share a
 # learning rate in families.yaml, rates that were chosen in rates/. A seed whose rows are all in rows/ for this configuration is not run
@@ -22,7 +23,7 @@ recurrent=(lstm)
 conf=$root/conf/synth_commands.yaml
 while (($#)); do
   case $1 in
-    --smoke | --search-rates | --list-jobs)
+    --smoke | --search-rates | --list-jobs | --retime)
       if [[ $mode != table ]]; then
         echo "error: option '$1': it cannot stand beside '--$mode'; give one of them." >&2
         exit 2
@@ -89,6 +90,11 @@ case $mode in
   search-rates)
     bash "$root/run.sh" "${options[@]}" --stop-stage 4
     verb rates "$recipe" "${options[@]}"
+    ;;
+  retime)
+    bash "$root/run.sh" "${options[@]}" --stop-stage 3
+    verb bench retime "$recipe" "${options[@]}"
+    verb table "$recipe"
     ;;
   list-jobs)
     bash "$root/run.sh" "${options[@]}" --stop-stage 4 >&2
