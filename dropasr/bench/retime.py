@@ -99,7 +99,7 @@ def net_of(figures: ResultRow, reference: ResultRow, config: Config) -> FeedForw
             dims["inputs"] = np.linspace(0, net.num_inputs - 1, figures.inputs).round().astype(int).tolist()
         net = from_dims(dims)
     target, tolerance = figures.macs_per_second / evaluations_per_second(config), 1e-6
-    if figures.parameters < net.num_parameters() and target < net.macs_per_frame():
+    if figures.units == reference.units and net.inputs is None and target < net.macs_per_frame():  # all units, fewer products
         matrices = matrices_of(net)
         net = factored(net, matrices, ranks_for_budget(matrices, fixed_macs(net, matrices), target)[0])
         tolerance = LOW_RANK_TOLERANCE

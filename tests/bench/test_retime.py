@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "report"))
 from recipe_case import COMPACT4, COMPACT8, finish, make_recipe, read  # noqa: E402 (the folder above is on the path only now)
 from report_case import edit, make_config, make_run  # noqa: E402
 
-CONFIG = make_config(budgets=[0.25, 0.125]).model_copy(update={"model": {"model": "feedforward", "layers": 2, "width": 64}})
+CONFIG = make_config(budgets=[0.25, 0.125]).model_copy(update={"model": {"name": "feedforward", "layers": 2, "width": 64}})
 INPUTS, OUTPUTS = 17 * 40, 30
 
 
@@ -72,12 +72,14 @@ def test_matrices_of_low_rank_have_the_multiply_adds_of_their_row(tmp_path):
 def test_a_net_of_other_sizes_is_refused(tmp_path):
     folder = make_recipe(tmp_path, seeds=(1,))
     figures = figures_of(folder, FeedForward(40, (8, 8), [20, 31], OUTPUTS)).model_copy(update={"units": [20, 32]})
-    with pytest.raises(MeasurementError, match=r"row dense, seed 1: expected a net of 15150 multiply-adds per frame, its sizes make one of"):
+    with pytest.raises(
+        MeasurementError, match=r"row dense, seed 1: expected a net of 15150 multiply-adds per frame, its sizes make one of"
+    ):
         retime.net_of(figures, figures_of(folder, large()), CONFIG)
 
 
 class Stubbed:
-    """A recipe of two seeds to which a net of 1/8 was added on a machine of half the speed; its models take `seconds` when timed again."""
+    """A recipe of two seeds to which 1/8 was added on a machine of half the speed; its models take `seconds` when timed again."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.config = CONFIG.model_copy(update={"rtf": CONFIG.rtf.model_copy(update={"repeats": 2, "utterances": 3})})
@@ -97,7 +99,7 @@ class Stubbed:
             "check_load": lambda under_load: 0.0,
             "load_audio": lambda config, paths: self.audio,
             "Searches": lambda config, paths: {PLAIN: None},
-            "_seconds": lambda config, paths, nets, audio, search: {name: np.full((2, 3), self.seconds[name]) for name in nets},
+            "_seconds": lambda config, paths, nets, audio, search: {net: np.full((2, 3), self.seconds[net]) for net in nets},
         }.items():
             monkeypatch.setattr(retime, name, value)
 
