@@ -278,7 +278,7 @@ def _only(*names: str) -> tuple[Option, ...]:
 
 
 MANY = 1000
-BENCHMARKS = ("rtf", "roofline", "auto", "search", "causes")
+BENCHMARKS = ("rtf", "roofline", "auto", "search", "causes", "retime")
 LICENCE = Option("--licence", "TEXT", "licence of the corpus, for the card of the exported net")
 BUDGET = Option("--budget", "KIND=VALUE", "macs=1/8, latency=1/4, bytes=200k, wer-loss=0.5, …")
 VERBS = {
@@ -311,7 +311,7 @@ VERBS = {
     ),
     "bench": Verb(
         _bench,
-        "rtf|roofline|auto FOLDER..., search ROW, causes LARGE_ROW SMALL_ROW, retime RECIPE_DIR: measure nets in engines and searches",
+        "rtf|roofline|auto FOLDER..., search ROW, causes LARGE SMALL, retime RECIPE_DIR: measure nets in engines, searches and tables",
         MANY,
         own=(
             Option("--engines", "A,B", "engines to measure (default: all that can run); of search: k2, k2_batched, kaldi"),

@@ -53,26 +53,37 @@ def retime(config: Config, paths: Paths, folder: Path, under_load: bool = False)
     if paths.model != "feedforward":
         raise MeasurementError(f"--model {paths.model}: only feed-forward nets can be built from the sizes that their rows name.")
     if not paths.features("test").exists():
-        raise StageError(f"{paths.features('test')}: no features of test. Run: bash run.sh --conf … --stop-stage 2, with the same options.")
+        raise StageError(f"{paths.features('test')}: no features of test. Run: bash run.sh --conf … --stop-stage 4, with the same options.")
     name_of_reference = reference_name(rows)
     references = {row.figures.seed: row for row in rows if row.figures.name == name_of_reference}
+    for row in rows:
+        reference = references.get(row.figures.seed)
+        if reference is None or reference.timing(row.timing_id) is None:
+            raise MeasurementError(
+                f"row {row.figures.name}, seed {row.figures.seed}: was not timed beside the large net that rows are measured against, "
+                f"{name_of_reference or 'of which there is none'}. Run the recipe again."
+            )
     nets = {(row.figures.name, row.figures.seed): net_of(row.figures, references[row.figures.seed].figures, config) for row in rows}
-    check_load(under_load)
-    audio, search, told = load_audio(config, paths), Searches(config, paths).get(PLAIN), []
+    busy = check_load(under_load)
+    audio, search = load_audio(config, paths), Searches(config, paths).get(PLAIN)
     durations = np.array([utterance.duration for utterance in audio])
     for row in rows:
         _check_shape(row, config.rtf.repeats, len(audio))
-    for seed, reference in sorted(references.items()):
+    again: list[StoredRow] = []
+    for seed in sorted(references):
         of_seed = {row.figures.name: row for row in rows if row.figures.seed == seed}
         timed = {name: (nets[name, seed], row.figures.acoustic_scale) for name, row in of_seed.items()}
         seconds = _seconds(config, paths, timed, audio, search)
         timing_id = hash_of({net: taken.tolist() for net, taken in seconds.items()})[:16]
-        stamp = Retimed(timing_id=timing_id, hardware=hardware(), versions=versions())
-        again = {name: with_model_seconds(row, seconds[name], durations, stamp) for name, row in of_seed.items()}
-        for row in again.values():
-            rewrite(folder, row.model_copy(update={"figures": _with_speedup(row, again[reference.figures.name])}))
-        told.append(f"{corpus}, {paths.model}, seed {seed}: {len(again)} nets of the rows' sizes timed in one run")
-    return "\n".join(told) + f"\nnow: python -m dropasr table {folder}\n"
+        stamp = Retimed(timing_id=timing_id, hardware=hardware(), versions=versions(), busy_share=round(busy, 3))
+        changed = {name: with_model_seconds(row, seconds[name], durations, stamp) for name, row in of_seed.items()}
+        reference = changed[references[seed].figures.name]
+        again += [row.model_copy(update={"figures": _with_speedup(row, reference)}) for row in changed.values()]
+    # References come last: should this end before, the table refuses the rows, whose timing their reference has not.
+    for row in sorted(again, key=lambda row: row.figures.name == name_of_reference):
+        rewrite(folder, row)
+    told = ", ".join(f"{sum(row.figures.seed == seed for row in again)} of seed {seed}" for seed in sorted(references))
+    return f"{corpus}, {paths.model}: nets of the rows' sizes timed in one run per seed: {told}\nnow: python -m dropasr table {folder}\n"
 
 
 def _check_shape(row: StoredRow, passes: int, utterances: int) -> None:
@@ -163,8 +174,6 @@ def _short(seconds: np.ndarray) -> list[list[float]]:
 
 def _with_speedup(row: StoredRow, reference: StoredRow) -> ResultRow:
     beside = reference.timing(row.timing_id)
-    if beside is None:
-        raise MeasurementError(f"row {row.figures.name}, seed {row.figures.seed}: not timed together with {reference.figures.name} before.")
     model, total = (
         ratio_interval(np.array(getattr(beside, part)), np.array(getattr(row, part))) for part in ("model_seconds", "total_seconds")
     )

@@ -40,6 +40,8 @@ class Retimed(Record):
     """Processor, cores, threads, memory, system."""
     versions: dict[str, str]
     """Software."""
+    busy_share: float = 0.0
+    """CPU time that other processes used just before, as a share of one core."""
 
 
 class StoredRow(Record):

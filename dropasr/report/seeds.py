@@ -13,6 +13,8 @@ from dropasr.report.schema import Difference, ErrorRate, Rtf, Speedup
 from dropasr.report.test_sets import parts
 from dropasr.scoring.bootstrap import Bounds, difference_interval, ratio_interval, wer_interval
 
+PARTS = ("features", "model", "search")
+"""Of a real-time factor; the total is their sum."""
 _HINT = "Remove its files and run the recipe again."
 
 
@@ -137,8 +139,8 @@ class Pool:
         """Means over seeds; those of rows that were added later are as the reference's were at first."""
         found = []
         for row, first, beside in zip(self.figures, reference.common(self).figures, self._beside(reference)):
-            scaled = {part: getattr(row.rtf, part) * getattr(first.rtf, part) / getattr(beside.rtf, part) for part in Rtf.model_fields}
-            found.append(row.rtf if beside.rtf == first.rtf else Rtf(**scaled))
+            scaled = {part: getattr(row.rtf, part) * getattr(first.rtf, part) / getattr(beside.rtf, part) for part in PARTS}
+            found.append(row.rtf if beside.rtf == first.rtf else Rtf(**scaled, total=sum(scaled.values())))
         return Rtf(**{part: float(np.mean([getattr(rtf, part) for rtf in found])) for part in Rtf.model_fields})
 
 
@@ -166,6 +168,11 @@ def check_pool(pool: Pool, reference: Pool) -> None:
             raise MeasurementError(
                 f"row {name}, seed {seed}: not timed together with {reference.first.name} of that seed, the reference. {_HINT} A run that"
                 f" adds methods needs {reference.first.name} among experiment.large."
+            )
+        if row.retimed is not None and (other.retimed is None or other.retimed.timing_id != row.retimed.timing_id):
+            raise MeasurementError(
+                f"row {name}, seed {seed}: its acoustic model was timed again, but not beside {reference.first.name} as it is there. Run"
+                " `bench retime` again."
             )
         ours, theirs = (stack.model_copy(update={"versions": {}}) for stack in (row.stack, first.stack))
         if ours != theirs:

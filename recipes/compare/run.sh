@@ -92,7 +92,7 @@ case $mode in
     verb rates "$recipe" "${options[@]}"
     ;;
   retime)
-    bash "$root/run.sh" "${options[@]}" --stop-stage 3
+    bash "$root/run.sh" "${options[@]}" --stop-stage 4 # the search between two models needs the graph
     verb bench retime "$recipe" "${options[@]}"
     verb table "$recipe"
     ;;

@@ -18,6 +18,7 @@ from dropasr.errors import MeasurementError, StageError
 from dropasr.models.checkpoint import load_net
 from dropasr.models.feedforward import FeedForward
 from dropasr.paths import Paths
+from dropasr.report.recipe import rewrite
 from dropasr.report.results import evaluations_per_second
 from dropasr.report.schema import ResultRow
 from dropasr.runtime.rtf import Searches
@@ -119,7 +120,7 @@ def test_all_rows_of_a_seed_have_one_timing_afterwards(tmp_path, monkeypatch):
     """Features and search take 0.06 s in the first run and 0.12 s in the later one."""
     case = Stubbed(tmp_path, monkeypatch)
     before = {row.name: row for row in read(case.folder).rows}
-    assert "6 nets of the rows' sizes" in case.run()
+    assert "nets of the rows' sizes timed in one run per seed: 6 of seed 1, 6 of seed 2" in case.run()
     results = read(case.folder)
     rows = {row.name: row for row in results.rows}
     assert (results.timings, results.retimed) == (1, 12)
@@ -147,12 +148,44 @@ def test_rows_added_after_it_say_so(tmp_path, monkeypatch):
     assert "Acoustic models of 12 nets (rows times seeds) were timed again" in page and "Rows were added" in page
 
 
+def test_a_run_that_ended_half_way_is_noticed(tmp_path, monkeypatch):
+    """The reference is written last, so its old times stand beside rows that say they were timed again."""
+    case = Stubbed(tmp_path, monkeypatch)
+    written = []
+
+    def killed(folder, row):
+        if row.figures.name == "dense":
+            raise KeyboardInterrupt
+        written.append(row)
+        rewrite(folder, row)
+
+    monkeypatch.setattr(retime, "rewrite", killed)
+    with pytest.raises(KeyboardInterrupt):
+        case.run()
+    assert len(written) == 10
+    with pytest.raises(MeasurementError, match="was timed again, but not beside dense as it is there"):
+        read(case.folder)
+    monkeypatch.setattr(retime, "rewrite", rewrite)
+    case.run()
+    assert read(case.folder).retimed == 12
+
+
+def test_rows_without_their_reference_are_refused(tmp_path, monkeypatch):
+    case = Stubbed(tmp_path, monkeypatch)
+    next((case.folder / "rows").glob("*-dense-seed2.json")).unlink()
+    for path in (case.folder / "rows").glob("*annealed*"):
+        path.unlink()
+    with pytest.raises(MeasurementError, match=r"seed 2: was not timed beside the large net.*dense\. Run the recipe again"):
+        case.run()
+
+
 def test_what_cannot_be_timed_is_refused_and_nothing_is_written(tmp_path, monkeypatch):
     case = Stubbed(tmp_path, monkeypatch)
     before = {path: path.read_bytes() for path in (case.folder / "rows").iterdir()}
     case.audio.pop()
     with pytest.raises(MeasurementError, match="2 passes of 3 utterances were timed, the configuration names 2 of 2"):
         case.run()
+    assert {path: path.read_bytes() for path in (case.folder / "rows").iterdir()} == before
     case.paths.features("test").rmdir()
     with pytest.raises(StageError, match="no features of test"):
         case.run()
