@@ -26,7 +26,7 @@ from dropasr.models import build_model
 from dropasr.models.feedforward import FeedForward, from_dims
 from dropasr.paths import Paths
 from dropasr.report.pool import reference_name
-from dropasr.report.recipe import load_rows, rewrite
+from dropasr.report.recipe import load_rows, rewrite, rounded
 from dropasr.report.recipe_schema import Retimed, StoredRow, Timing
 from dropasr.report.results import evaluations_per_second
 from dropasr.report.schema import ModelTotalRtf, ResultRow, Rtf, Speedup
@@ -165,11 +165,7 @@ def _changed(timing: Timing, seconds: np.ndarray, durations: np.ndarray) -> Timi
     before, total = np.array(timing.model_seconds), np.array(timing.total_seconds)
     model = float(seconds.sum() / (len(seconds) * durations.sum()))
     rtf = Rtf(features=timing.rtf.features, model=model, search=timing.rtf.search, total=timing.rtf.features + model + timing.rtf.search)
-    return timing.model_copy(update={"rtf": rtf, "model_seconds": _short(seconds), "total_seconds": _short(total - before + seconds)})
-
-
-def _short(seconds: np.ndarray) -> list[list[float]]:
-    return [[float(f"{value:.4g}") for value in line] for line in seconds]
+    return timing.model_copy(update={"rtf": rtf, "model_seconds": rounded(seconds), "total_seconds": rounded(total - before + seconds)})
 
 
 def _with_speedup(row: StoredRow, reference: StoredRow) -> ResultRow:

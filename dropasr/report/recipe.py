@@ -85,8 +85,8 @@ def _stored(net: Net, run: Run, results: Results, hashes: dict[str, str], paths:
         characters={
             name: [(item.characters, item.character_errors) for item in score.utterances] for name, score in net.scores.tests.items()
         },
-        model_seconds=_short(net.timing.model_seconds),
-        total_seconds=_short(net.timing.total_seconds),
+        model_seconds=rounded(net.timing.model_seconds),
+        total_seconds=rounded(net.timing.total_seconds),
     )
 
 
@@ -94,7 +94,7 @@ def _utterances(score: SplitScore) -> list[Utterance]:
     return [(item.id, item.speaker, item.words, item.errors) for item in score.utterances]
 
 
-def _short(seconds: np.ndarray) -> list[list[float]]:
+def rounded(seconds: np.ndarray) -> list[list[float]]:
     """Microseconds are more than a clock gives."""
     return [[float(f"{value:.4g}") for value in line] for line in seconds]
 

@@ -99,8 +99,8 @@ def _retimed(results: RecipeResults) -> str:
     return (
         f"Acoustic models {whose} were timed again (`bench retime`), those of a seed in one run, as nets of the rows' sizes with "
         "weights by lot; features and search have the times of the runs that made the rows, each beside the "
-        "reference, by which those of added rows are scaled; the total is the sum. Nets of equal sizes differ by up to 15 % between such "
-        "runs and seeds, which intervals over utterances leave out."
+        "reference, by which those of added rows are scaled; the total is the sum. Nets of equal sizes may differ by more "
+        "than intervals over utterances say: compare them to see what runs and seeds add."
     )
 
 

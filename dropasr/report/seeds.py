@@ -11,10 +11,9 @@ from dropasr.errors import MeasurementError
 from dropasr.report.recipe_schema import PooledFigures, Spread, StoredRow, Timing, Utterance
 from dropasr.report.schema import Difference, ErrorRate, Rtf, Speedup
 from dropasr.report.test_sets import parts
+from dropasr.runtime.timing import PARTS
 from dropasr.scoring.bootstrap import Bounds, difference_interval, ratio_interval, wer_interval
 
-PARTS = ("features", "model", "search")
-"""Of a real-time factor; the total is their sum."""
 _HINT = "Remove its files and run the recipe again."
 
 
